@@ -1,0 +1,1 @@
+"""Records in, intervals and verdicts out; works without PyTorch."""

@@ -1,0 +1,103 @@
+"""Estimates with their intervals, looked up in the tidy frame of a record.
+
+A number without an interval carries NaN bounds; every comparison with it is then false, so a rule
+that decides by intervals cannot be decided by such a number.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+MINUS, DASH = "\u2212", "\u2013"
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value and the ends of its 95 % interval.
+
+    Example:
+        >>> str(Estimate(0.25, 0.2, 0.31)), str(Estimate(math.inf, 2, math.inf))
+        ('0.250 [0.200, 0.310]', '∞ [2.000, ∞]')
+        >>> str(Estimate(0.5)) == f"0.500 [{DASH}]"
+        True
+    """
+
+    value: float
+    low: float = math.nan
+    high: float = math.nan
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether both ends are known."""
+        return not (math.isnan(self.low) or math.isnan(self.high))
+
+    def __str__(self) -> str:
+        ends = f"{number(self.low)}, {number(self.high)}" if self.has_interval else DASH
+        return f"{number(self.value)} [{ends}]"
+
+
+def number(x: float) -> str:
+    """Three decimals up to ten, four digits above; a dash for NaN and a proper minus sign.
+
+    Example:
+        >>> [number(x) for x in (0.12345, 5, 123.456, 98765.4, math.inf)]
+        ['0.123', '5.000', '123.5', '98765', '∞']
+        >>> (number(-0.5), number(math.nan)) == (f"{MINUS}0.500", DASH)
+        True
+    """
+    if math.isnan(x):
+        return DASH
+    if math.isinf(x):
+        return "∞" if x > 0 else f"{MINUS}∞"
+    digits = math.floor(math.log10(abs(x))) if abs(x) >= 1 else 0
+    return f"{x:.{max(0, 3 - digits)}f}".replace("-", MINUS)
+
+
+def select(
+    values: pd.DataFrame, metric: str, *, at: float | None = None, **where: str
+) -> pd.DataFrame:
+    """Rows of one metric, in the order of the record.
+
+    Args:
+        values: Tidy frame with the columns of `core.records.COLUMNS`.
+        metric: Name of the metric.
+        at: Position along the path; all positions where None.
+        **where: Column names and the value that each must have.
+    """
+    chosen = values["metric"] == metric
+    for column, value in where.items():
+        chosen &= values[column] == value
+    if at is not None:
+        chosen &= pd.Series(np.isclose(values["at"], at), index=values.index)
+    return values[chosen.fillna(False).astype(bool)]
+
+
+def estimate(
+    values: pd.DataFrame, metric: str, *, at: float | None = None, **where: str
+) -> Estimate | None:
+    """The one number that fits; None where the record has none.
+
+    Raises:
+        ValueError: If several rows fit: the record repeats itself or the query is too wide.
+    """
+    rows = select(values, metric, at=at, **where)
+    if len(rows) > 1:
+        raise ValueError(f"{len(rows)} rows of '{metric}' fit {where} at {at}; one was expected")
+    if rows.empty:
+        return None
+    row = rows.iloc[0]
+    return Estimate(float(row["value"]), float(row["low"]), float(row["high"]))
+
+
+def ordered(values: pd.DataFrame, column: str, **where: str) -> list[str]:
+    """Distinct non-empty entries of a column in the order of their first appearance.
+
+    Example:
+        >>> ordered(pd.DataFrame({"run": ["b", "a", "b"], "env": ["x", "x", "y"]}), "run", env="x")
+        ['b', 'a']
+    """
+    for name, value in where.items():
+        values = values[values[name] == value]
+    return [name for name in values[column].dropna().unique().tolist() if name]

@@ -1,0 +1,234 @@
+"""Verdicts on the linearity of a fine-tuning, decided by intervals against neighbours.
+
+The number judged is the explained displacement of the representation Phi at the fine-tuned
+weights (alpha = 1), pooled over the environments of a split,
+
+    R2 = 1 - sum_i ||Phi1_i - Phi0_i - J0_i delta||^2 / sum_i ||Phi1_i - Phi0_i||^2.
+
+Its neighbours are 1 (a model linear in its parameters), 0 (the expansion explains nothing: no
+better than "nothing moved"), the same network trained from scratch (the control), and random and
+permuted displacements of the same norms. No verdict follows from a bare threshold on R2:
+
+near-linear
+    The interval lies above 0 and above the interval of every control in the record, and the
+    interval of the lazy radius alpha* lies above 1: the second-order term stays below the first
+    over the whole path, Chizat's criterion.
+non-linear
+    The interval lies below 0: the expansion is worse than predicting no change.
+weakly non-linear
+    The interval lies above 0, but that of the lazy radius lies below 1, or that of R2 lies below
+    that of a control.
+inconclusive
+    A boundary that would decide lies inside an interval, or there is no interval.
+
+References:
+    | On Lazy Training in Differentiable Programming (Chizat et al., 2019)
+    | https://arxiv.org/abs/1812.07956
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from analysis.estimates import Estimate, estimate, number, select
+from core.records import Record
+
+UNKNOWN = Estimate(math.nan)
+_COMPARED = ["run", "split", "value", "low", "high"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What the intervals say about one run (or one pair of runs) on one split.
+
+    Attributes:
+        run: Label of the run; "A - B" for a comparison.
+        env: Environment, `all` where pooled.
+        split: `iid`, `ood`, or `given` where the split is unknown.
+        word: The verdict.
+        value: R2 of the features at alpha = 1; for a comparison the difference.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        sentence: Why, with every number that decided.
+        neighbours: What the value has to be read against, by name.
+        lazy_radius: alpha* on the same images; NaN for a comparison.
+        is_control: Whether the run started from scratch.
+    """
+
+    run: str
+    env: str
+    split: str
+    word: str
+    value: float
+    low: float
+    high: float
+    sentence: str
+    neighbours: Mapping[str, Estimate]
+    lazy_radius: Estimate = UNKNOWN
+    is_control: bool = False
+
+    @property
+    def estimate(self) -> Estimate:
+        """The number judged, with its interval."""
+        return Estimate(self.value, self.low, self.high)
+
+
+def linearity_verdicts(record: Record) -> list[Verdict]:
+    """One verdict per run and split, in the order of the record; the rule heads this module."""
+    rows = select(record.values, "explained_displacement", at=1.0, layer="features", env="all")[
+        ["run", "split"]
+    ]
+    return [_verdict(record, run, split) for run, split in rows.itertuples(index=False)]
+
+
+def comparison_verdicts(record: Record) -> list[Verdict]:
+    """Paired differences of R2 between runs: `more linear` where the interval lies above 0."""
+    metric = "explained_displacement_difference"
+    rows = select(record.values, metric, at=1.0, layer="features", env="all")
+    return [_comparison(record, *row) for row in rows[_COMPARED].itertuples(index=False)]
+
+
+def controls(record: Record) -> list[str]:
+    """Labels of the runs trained from scratch."""
+    return [run["run"] for run in record.provenance["runs"] if run["from_scratch"]]
+
+
+def verdict_word(r2: Estimate, radius: Estimate, control: Mapping[str, Estimate]) -> str:
+    """The rule; see the head of this module.
+
+    Example:
+        >>> verdict_word(Estimate(0.9, 0.8, 0.95), Estimate(2, 1.5, 3), {})
+        'near-linear'
+        >>> verdict_word(Estimate(0.1, -0.1, 0.3), Estimate(2, 1.5, 3), {})
+        'inconclusive'
+    """
+    if r2.high < 0:
+        return "non-linear"
+    above_controls = all(r2.low > other.high for other in control.values())
+    if r2.low > 0 and above_controls and radius.low > 1:
+        return "near-linear"
+    below_a_control = any(r2.high < other.low for other in control.values())
+    if r2.low > 0 and (radius.high < 1 or below_a_control):
+        return "weakly non-linear"
+    return "inconclusive"
+
+
+def _verdict(record: Record, run: str, split: str) -> Verdict:
+    pooled = {"env": "all", "split": split}
+    r2 = _explained(record, run, split) or UNKNOWN
+    radius = estimate(record.values, "lazy_radius", run=run, **pooled) or UNKNOWN
+    is_control = run in controls(record)
+    others = {} if is_control else {n: _explained(record, n, split) for n in controls(record)}
+    control = {name: r2 for name, r2 in others.items() if r2 is not None}
+    nulls = {
+        kind: estimate(record.values, f"{kind}_explained_displacement", run=run, **pooled)
+        or UNKNOWN
+        for kind in ("random", "permuted")
+    }
+    return Verdict(
+        run=run,
+        env="all",
+        split=split,
+        word=verdict_word(r2, radius, control),
+        value=r2.value,
+        low=r2.low,
+        high=r2.high,
+        sentence=_sentence(r2, radius, control, nulls) + _untrained(record, run, split),
+        neighbours=_neighbours(control, nulls),
+        lazy_radius=radius,
+        is_control=is_control,
+    )
+
+
+def _explained(record: Record, run: str, split: str) -> Estimate | None:
+    where = {"run": run, "env": "all", "split": split, "layer": "features"}
+    return estimate(record.values, "explained_displacement", at=1.0, **where)
+
+
+def _neighbours(
+    control: Mapping[str, Estimate], nulls: Mapping[str, Estimate]
+) -> dict[str, Estimate]:
+    return {
+        "exactly linear": Estimate(1.0, 1.0, 1.0),
+        "nothing moved": Estimate(0.0, 0.0, 0.0),
+        **{f"control {name}": r2 for name, r2 in control.items()},
+        **{f"{kind} displacement": r2 for kind, r2 in nulls.items()},
+    }
+
+
+def _sentence(
+    r2: Estimate,
+    radius: Estimate,
+    control: Mapping[str, Estimate],
+    nulls: Mapping[str, Estimate],
+) -> str:
+    clauses = [_against_zero(r2)]
+    clauses += [_against_control(r2, name, other) for name, other in control.items()]
+    return (
+        f"R² = {r2}, {' and '.join(clauses)}; {_against_one(radius)}. Neighbours: exactly linear "
+        f"1, random displacement {number(nulls['random'].value)}, permuted "
+        f"{number(nulls['permuted'].value)}."
+    )
+
+
+def _against_zero(r2: Estimate) -> str:
+    if not r2.has_interval:
+        return "without an interval"
+    if r2.low > 0:
+        return "above 0 (nothing moved)"
+    if r2.high < 0:
+        return "below 0 (the expansion predicts worse than no change)"
+    return "not told apart from 0 (nothing moved)"
+
+
+def _against_control(r2: Estimate, name: str, control: Estimate) -> str:
+    side = "above" if r2.low > control.high else "below" if r2.high < control.low else None
+    return f"{side or 'not told apart from'} the control {name} at {control}"
+
+
+def _against_one(radius: Estimate) -> str:
+    if not radius.has_interval:
+        return f"the lazy radius {radius} has no interval"
+    if radius.low > 1:
+        return (
+            f"the lazy radius {radius} lies above 1: the path ends before the second order rules"
+        )
+    if radius.high < 1:
+        return (
+            f"the lazy radius {radius} lies below 1: the second order rules before the path ends"
+        )
+    return f"the lazy radius {radius} is not told apart from 1"
+
+
+def _untrained(record: Record, run: str, split: str) -> str:
+    """A further sentence where the accuracy is not clearly above chance, else nothing."""
+    chance = 1 / len(record.provenance["classes"])
+    where = {"run": run, "env": "all", "at": 1.0}
+    trained_on = "given" if split == "given" else "iid"
+    accuracy = estimate(record.values, "weight_accuracy", split=trained_on, **where)
+    if accuracy is None or accuracy.low > chance:
+        return ""
+    return (
+        f" Accuracy on {trained_on} images is {accuracy}, not clearly above chance "
+        f"({number(chance)}): {run} is untrained and says nothing about dropout."
+    )
+
+
+def _comparison(
+    record: Record, run: str, split: str, value: float, low: float, high: float
+) -> Verdict:
+    word = "more linear" if low > 0 else "less linear" if high < 0 else "inconclusive"
+    side = {"more linear": "above 0", "less linear": "below 0"}.get(word, "not told apart from 0")
+    pair = run.split(" - ")
+    return Verdict(
+        run=run,
+        env="all",
+        split=split,
+        word=word,
+        value=value,
+        low=low,
+        high=high,
+        sentence=f"Difference of R² over the same images {Estimate(value, low, high)}, {side}."
+        + "".join(_untrained(record, name, split) for name in pair),
+        neighbours={"no difference": Estimate(0.0, 0.0, 0.0)},
+    )

@@ -1,0 +1,36 @@
+"""Devices: choose one, and what mixed precision means on it."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from core.errors import InputError
+
+AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def select_device(name: str) -> torch.device:
+    """`auto` to the best device of this machine, any other name to that device.
+
+    Raises:
+        InputError: If PyTorch knows no such device or this machine has none.
+
+    Example:
+        >>> select_device("cpu")
+        device(type='cpu')
+    """
+    if name == "auto":
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        return accelerator or torch.device("cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"device '{name}' cannot be used ({str(error).splitlines()[0]}); expected auto, cpu "
+            "or a GPU that this machine has, such as cuda:0"
+        ) from error
+
+
+def autocast(device: torch.device, amp: str) -> AbstractContextManager:
+    """Mixed precision on the device; does nothing for `none`."""
+    return nullcontext() if amp == "none" else torch.autocast(device.type, AMP_DTYPES[amp])

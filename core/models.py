@@ -1,0 +1,220 @@
+r"""Any timm classification model: its penultimate features, classifier and residual blocks.
+
+The penultimate representation :math:`\Phi(x)` is exactly what the classifier reads, after
+pooling and normalisation: :math:`f(x) = V \Phi(x) + b`.
+
+Shapes: N examples, C outputs, D features.
+"""
+
+import difflib
+import re
+from collections.abc import Callable, Generator, Iterable
+from contextlib import contextmanager
+
+import timm
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import Conv2d, Linear, Module
+from torch.utils.hooks import RemovableHandle
+
+import core.glyphnet  # ruff: ignore[unused-import] - registers the embedded network with timm
+from core.errors import InputError
+
+Outputs = tuple[Float[Tensor, "N D"], Float[Tensor, "N C"]]
+
+
+def create_model(
+    name: str, num_classes: int, *, pretrained: bool = False, **kwargs: object
+) -> Module:
+    """A timm model by name, with a classifier of `num_classes`.
+
+    Args:
+        name: Any name of `timm.list_models()`, with or without a pretrained tag, or `glyphnet`.
+        num_classes: Outputs of the classifier.
+        pretrained: Load timm's own weights; downloads them unless the name is `glyphnet.*`.
+        kwargs: Further arguments of `timm.create_model`.
+
+    Raises:
+        InputError: If timm has no such model or the model takes no such argument.
+    """
+    if not timm.is_model(name):
+        close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
+        raise InputError(
+            f"'{name}' is not a model that timm {timm.__version__} knows; "
+            f"expected a name such as {', '.join(close) or 'resnet50'}"
+        )
+    try:
+        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **kwargs)
+    except TypeError as error:
+        raise InputError(
+            f"'{name}' does not take the arguments {sorted(kwargs)} ({error}); "
+            "see the model's signature in timm"
+        ) from error
+    classifier(model)
+    return model
+
+
+def classifier_name(model: Module) -> str:
+    """Name of the last linear layer (or 1 x 1 convolution) inside the model.
+
+    Raises:
+        InputError: If the model has no classifier or several (a distilled pair).
+    """
+    head = model.get_classifier()  # type: ignore[operator]
+    candidates = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, Linear | Conv2d)
+        and module.weight.shape[0] == model.num_classes
+        and _contains(head, module)
+    ]
+    if len(candidates) != 1:
+        raise InputError(
+            f"{type(model).__name__} has {len(candidates)} classifiers {candidates}; a model "
+            "with exactly one linear classifier was expected: choose another architecture"
+        )
+    return candidates[0]
+
+
+def _contains(head: Module | Iterable[Module], module: Module) -> bool:
+    heads = [head] if isinstance(head, Module) else list(head)
+    return any(module is inner for outer in heads for inner in outer.modules())
+
+
+def classifier(model: Module) -> Linear | Conv2d:
+    """The last linear layer itself (see `classifier_name`)."""
+    return model.get_submodule(classifier_name(model))  # type: ignore[return-value]
+
+
+def classify(
+    weight: Float[Tensor, "C D ..."],
+    bias: Float[Tensor, " C"] | None,
+    features: Float[Tensor, "N D"],
+) -> Float[Tensor, "N C"]:
+    r"""Logits :math:`V \Phi + b` for the weight and bias of a classifier."""
+    return torch.nn.functional.linear(features, weight.flatten(1), bias)
+
+
+@contextmanager
+def capture(
+    model: Module, outputs_of: Iterable[str] = (), *, inputs_of: Iterable[str] = ()
+) -> Generator[dict[str, Tensor], None, None]:
+    """Clones of what the named modules return (or read) while the block runs.
+
+    The clone keeps a later in-place activation from changing what was captured; the hooks are
+    removed however the block ends.
+    """
+    seen: dict[str, Tensor] = {}
+    handles = [_hook_output(model.get_submodule(name), name, seen) for name in outputs_of]
+    handles += [_hook_input(model.get_submodule(name), name, seen) for name in inputs_of]
+    try:
+        yield seen
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _hook_output(module: Module, name: str, seen: dict[str, Tensor]) -> RemovableHandle:
+    def hook(_module: Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
+        seen[name] = output.clone()
+
+    return module.register_forward_hook(hook)
+
+
+def _hook_input(module: Module, name: str, seen: dict[str, Tensor]) -> RemovableHandle:
+    def hook(_module: Module, args: tuple[Tensor, ...]) -> None:
+        seen[name] = args[0].clone()
+
+    return module.register_forward_pre_hook(hook, prepend=True)
+
+
+def features_and_logits(model: Module, x: Float[Tensor, "N ..."]) -> Outputs:
+    r"""The penultimate features :math:`\Phi(x)` and the logits, in one pass.
+
+    Noise put before the classifier (see `insert_before_classifier`) does not touch the features.
+    """
+    name = classifier_name(model)
+    with capture(model, inputs_of=[name]) as seen:
+        logits = model(x)
+    return seen[name].flatten(1), logits
+
+
+def insert_before_classifier(
+    model: Module, noise: Callable[[Float[Tensor, "N D"]], Float[Tensor, "N D"]]
+) -> RemovableHandle:
+    """Put a function between the features and the classifier, in training mode only."""
+
+    def hook(module: Module, args: tuple[Tensor, ...]) -> tuple[Tensor] | None:
+        return (noise(args[0]),) if module.training else None
+
+    return classifier(model).register_forward_pre_hook(hook)
+
+
+def residual_blocks(model: Module) -> tuple[str, ...]:
+    """Names of the residual blocks (for a plain network: of its layers), in order.
+
+    They are the modules that timm's own parameter grouping takes as one block each; where a
+    model does not say how it divides, its top-level children that hold parameters.
+
+    Example:
+        >>> residual_blocks(timm.create_model("test_resnet"))
+        ('layer1.0', 'layer2.0', 'layer3.0', 'layer4.0')
+    """
+    patterns = _block_patterns(model)
+    blocks = [
+        name
+        for name, module in model.named_modules()
+        if name[-1:].isdigit()
+        and _has_parameters(module)
+        and any((match := p.fullmatch(name)) and match.groups() for p in patterns)
+    ]
+    head = classifier_name(model).split(".")[0]
+    children = [n for n, m in model.named_children() if n != head and _has_parameters(m)]
+    return tuple(blocks or children)
+
+
+def _block_patterns(model: Module) -> list[re.Pattern]:
+    """Regular expressions of timm's `group_matcher` for one block each."""
+    matcher = model.group_matcher(coarse=False) if hasattr(model, "group_matcher") else {}  # type: ignore[operator]
+    rules = matcher.get("blocks", []) if isinstance(matcher, dict) else []
+    rules = [rules] if isinstance(rules, str) else rules
+    return [re.compile(rule if isinstance(rule, str) else rule[0]) for rule in rules]
+
+
+def _has_parameters(module: Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def weight_groups(model: Module) -> dict[str, tuple[str, ...]]:
+    """Names of parameters and float buffers by block, in the order of the network.
+
+    What belongs to no block is grouped under `stem` (before the first block), `neck` (after the
+    last) or `classifier`; empty groups are left out.
+    """
+    names = list(float_state(model))
+    blocks, head = residual_blocks(model), classifier_name(model)
+    owner = {name: _owner(name, blocks, head) for name in names}
+    first = next((i for i, name in enumerate(names) if owner[name] in blocks), len(names))
+    groups: dict[str, list[str]] = {group: [] for group in ("stem", *blocks, "neck", "classifier")}
+    for i, name in enumerate(names):
+        groups[owner[name] or ("stem" if i < first else "neck")].append(name)
+    return {group: tuple(members) for group, members in groups.items() if members}
+
+
+def _owner(name: str, blocks: tuple[str, ...], head: str) -> str:
+    if name.startswith(head + "."):
+        return "classifier"
+    return next((block for block in blocks if name.startswith(block + ".")), "")
+
+
+def float_state(model: Module) -> dict[str, Tensor]:
+    """Parameters and float buffers (running statistics) by name, detached.
+
+    Both are part of the displacement between two checkpoints; integer buffers are counters.
+    """
+    return {
+        name: tensor.detach()
+        for name, tensor in model.state_dict().items()
+        if tensor.is_floating_point()
+    }

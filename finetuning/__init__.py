@@ -1,0 +1,1 @@
+"""Pretrained weights and domains in, a run folder out."""

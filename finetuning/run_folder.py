@@ -1,0 +1,154 @@
+"""The folder of one run: what is in it, how it survives a kill, when it may be resumed.
+
+::
+
+    config.yaml            the resolved options; `--config` reads it back
+    run.json               data fingerprint, classes, split, checkpoint hash, versions
+    init.safetensors       the network before the first step, its fresh classifier included
+    best.safetensors       the weights of the evaluation with the best i.i.d. accuracy
+    final.safetensors      the weights after the last step; its presence means: finished
+    average_every_K.safetensors   uniform average of the weights at every K-th step (on request)
+    step_N.safetensors     the weights after N steps (on request)
+    metrics.jsonl          one line an evaluation
+    resume.pt              optimiser, averages and counters; gone when the run is finished
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from torch import Tensor
+
+from core.checkpoints import save_state_dict
+from core.command_line import as_yaml
+from core.errors import InputError
+from core.records import check_writable, new_folder
+from finetuning.config import TrainConfig
+
+# Options that change where and how fast, not what: a run may be resumed with others.
+NOT_COMPARED = ("output", "workers")
+
+
+class RunFolder:
+    """Reads and writes the files of one run; every file appears whole or not at all."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def check(cls, config: TrainConfig) -> None:
+        """Refuse an output that belongs to something else, before any work is done.
+
+        Raises:
+            InputError: If the folder exists and is no run of the same options, or cannot be
+                written.
+        """
+        path = Path(config.output)
+        if not path.exists():
+            return check_writable(path)
+        if not (path / "config.yaml").is_file():
+            raise InputError(
+                f"'{path}' already exists and is no run folder; nothing in it is overwritten: "
+                "choose another --output"
+            )
+        changed = _differences(yaml.safe_load((path / "config.yaml").read_text()), config)
+        if changed:
+            raise InputError(
+                f"'{path}' holds a run with other options ({'; '.join(changed[:3])}); a run is "
+                "only resumed with the same ones: choose another --output"
+            )
+        return check_writable(path)
+
+    @classmethod
+    def open(
+        cls, config: TrainConfig, facts: Mapping[str, Any], init: Mapping[str, Tensor]
+    ) -> "RunFolder":
+        """Create the folder with its first files, or open the interrupted run in it."""
+        path = Path(config.output)
+        if not path.exists():
+            with new_folder(path) as folder:
+                (folder / "config.yaml").write_text(as_yaml(config))
+                (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
+                save_state_dict(init, folder / "init.safetensors", _metadata(config, 0))
+        run = cls(path)
+        run.check_facts(facts)
+        return run
+
+    def check_facts(self, facts: Mapping[str, Any]) -> None:
+        """Refuse to resume on other images or another pretrained checkpoint.
+
+        Raises:
+            InputError: If a fingerprint differs from the one that the run began with.
+        """
+        begun = json.loads((self.path / "run.json").read_text())
+        for name in ("data_fingerprint", "pretrained_sha256"):
+            if begun[name] != facts[name]:
+                raise InputError(
+                    f"'{self.path}' was begun with another {name.replace('_', ' ')} "
+                    f"({begun[name]}, now {facts[name]}): choose another --output"
+                )
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last step was reached."""
+        return (self.path / "final.safetensors").is_file()
+
+    def save_weights(
+        self, name: str, state: Mapping[str, Tensor], config: TrainConfig, step: int
+    ) -> None:
+        """Write `NAME.safetensors`."""
+        save_state_dict(state, self.path / f"{name}.safetensors", _metadata(config, step))
+
+    def save_progress(self, progress: Mapping[str, Any]) -> None:
+        """Write what resuming needs, replacing the last one in one step."""
+        temporary = self.path / f".resume.{os.getpid()}"
+        torch.save(dict(progress), temporary)
+        temporary.replace(self.path / "resume.pt")
+
+    def load_progress(self, device: torch.device) -> dict[str, Any] | None:
+        """What `save_progress` wrote last; None where the run has not come that far."""
+        path = self.path / "resume.pt"
+        if not path.is_file():
+            return None
+        return torch.load(path, map_location=device, weights_only=True)
+
+    def finish(self) -> None:
+        """Remove what only resuming needs."""
+        (self.path / "resume.pt").unlink(missing_ok=True)
+
+    def append_metrics(self, line: Mapping[str, Any]) -> None:
+        """Add one evaluation, replacing whatever a killed process wrote of this step or later."""
+        path = self.path / "metrics.jsonl"
+        kept = [m for m in read_metrics(path) if m["step"] < line["step"]] if path.exists() else []
+        temporary = self.path / f".metrics.{os.getpid()}"
+        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in [*kept, line]))
+        temporary.replace(path)
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """The evaluations of a run, in order."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _metadata(config: TrainConfig, step: int) -> dict[str, Any]:
+    return {
+        "model": config.model,
+        "step": step,
+        "drop_rate": config.drop_rate,
+        "seed": config.seed,
+        "pretrained": config.pretrained,
+    }
+
+
+def _differences(begun: Mapping[str, Any], config: TrainConfig) -> list[str]:
+    now = yaml.safe_load(as_yaml(replace(config)))
+    return [
+        f"{name} was {begun.get(name)}, now {now[name]}"
+        for name in now
+        if name not in NOT_COMPARED and begun.get(name) != now[name]
+    ]

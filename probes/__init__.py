@@ -1,0 +1,1 @@
+"""Measurements on checkpoints: one record a measurement."""
