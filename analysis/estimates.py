@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 MINUS, DASH = "\u2212", "\u2013"
+_SMALL, _LARGE = 5e-4, 1e4  # below, three decimals would print 0.000
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,13 @@ class Estimate:
 
 
 def number(x: float) -> str:
-    """Three decimals up to ten, four digits above; a dash for NaN and a proper minus sign.
+    """Three decimals up to ten, four digits above, powers of ten outside; a dash for NaN.
 
     Example:
-        >>> [number(x) for x in (0.12345, 5, 123.456, 98765.4, math.inf)]
-        ['0.123', '5.000', '123.5', '98765', '∞']
+        >>> [number(x) for x in (0.12345, 5, 123.456, 98765.4, 0, math.inf)]
+        ['0.123', '5.000', '123.5', '9.9e4', '0.000', '∞']
+        >>> number(2.34e-6) == f"2.3e{MINUS}6"
+        True
         >>> (number(-0.5), number(math.nan)) == (f"{MINUS}0.500", DASH)
         True
     """
@@ -51,6 +54,9 @@ def number(x: float) -> str:
         return DASH
     if math.isinf(x):
         return "∞" if x > 0 else f"{MINUS}∞"
+    if 0 < abs(x) < _SMALL or abs(x) >= _LARGE:
+        mantissa, exponent = f"{x:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
     digits = math.floor(math.log10(abs(x))) if abs(x) >= 1 else 0
     return f"{x:.{max(0, 3 - digits)}f}".replace("-", MINUS)
 
@@ -66,12 +72,9 @@ def select(
         at: Position along the path; all positions where None.
         **where: Column names and the value that each must have.
     """
-    chosen = values["metric"] == metric
-    for column, value in where.items():
-        chosen &= values[column] == value
-    if at is not None:
-        chosen &= pd.Series(np.isclose(values["at"], at), index=values.index)
-    return values[chosen.fillna(False).astype(bool)]
+    for column, value in {"metric": metric, **where}.items():
+        values = values.loc[(values[column] == value).to_numpy(bool, na_value=False), :]
+    return values if at is None else values.loc[np.isclose(values["at"], at), :]
 
 
 def estimate(
@@ -99,5 +102,5 @@ def ordered(values: pd.DataFrame, column: str, **where: str) -> list[str]:
         ['b', 'a']
     """
     for name, value in where.items():
-        values = values[values[name] == value]
+        values = values.loc[values[name] == value, :]
     return [name for name in values[column].dropna().unique().tolist() if name]

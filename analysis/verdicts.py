@@ -114,17 +114,9 @@ def verdict_word(r2: Estimate, radius: Estimate, control: Mapping[str, Estimate]
 
 
 def _verdict(record: Record, run: str, split: str) -> Verdict:
-    pooled = {"env": "all", "split": split}
     r2 = _explained(record, run, split) or UNKNOWN
-    radius = estimate(record.values, "lazy_radius", run=run, **pooled) or UNKNOWN
-    is_control = run in controls(record)
-    others = {} if is_control else {n: _explained(record, n, split) for n in controls(record)}
-    control = {name: r2 for name, r2 in others.items() if r2 is not None}
-    nulls = {
-        kind: estimate(record.values, f"{kind}_explained_displacement", run=run, **pooled)
-        or UNKNOWN
-        for kind in ("random", "permuted")
-    }
+    radius = estimate(record.values, "lazy_radius", run=run, env="all", split=split) or UNKNOWN
+    control, nulls = _controls_beside(record, run, split), _nulls(record, run, split)
     return Verdict(
         run=run,
         env="all",
@@ -136,13 +128,35 @@ def _verdict(record: Record, run: str, split: str) -> Verdict:
         sentence=_sentence(r2, radius, control, nulls) + _untrained(record, run, split),
         neighbours=_neighbours(control, nulls),
         lazy_radius=radius,
-        is_control=is_control,
+        is_control=run in controls(record),
     )
 
 
 def _explained(record: Record, run: str, split: str) -> Estimate | None:
-    where = {"run": run, "env": "all", "split": split, "layer": "features"}
-    return estimate(record.values, "explained_displacement", at=1.0, **where)
+    return estimate(
+        record.values,
+        "explained_displacement",
+        at=1.0,
+        run=run,
+        env="all",
+        split=split,
+        layer="features",
+    )
+
+
+def _controls_beside(record: Record, run: str, split: str) -> dict[str, Estimate]:
+    """R2 of every control on the same split; a control is not its own neighbour."""
+    names = [] if run in controls(record) else controls(record)
+    found = {name: _explained(record, name, split) for name in names}
+    return {name: r2 for name, r2 in found.items() if r2 is not None}
+
+
+def _nulls(record: Record, run: str, split: str) -> dict[str, Estimate]:
+    metrics = {kind: f"{kind}_explained_displacement" for kind in ("random", "permuted")}
+    return {
+        kind: estimate(record.values, metric, run=run, env="all", split=split) or UNKNOWN
+        for kind, metric in metrics.items()
+    }
 
 
 def _neighbours(
@@ -162,50 +176,32 @@ def _sentence(
     control: Mapping[str, Estimate],
     nulls: Mapping[str, Estimate],
 ) -> str:
-    clauses = [_against_zero(r2)]
-    clauses += [_against_control(r2, name, other) for name, other in control.items()]
+    clauses = [_against("0 (nothing moved)", r2, Estimate(0.0, 0.0, 0.0))]
+    clauses += [_against(f"control {n} ({other})", r2, other) for n, other in control.items()]
+    beside = ", ".join(f"{kind} {number(null.value)}" for kind, null in nulls.items())
     return (
-        f"R² = {r2}, {' and '.join(clauses)}; {_against_one(radius)}. Neighbours: exactly linear "
-        f"1, random displacement {number(nulls['random'].value)}, permuted "
-        f"{number(nulls['permuted'].value)}."
+        f"R² {r2} {' and '.join(clauses)}; lazy radius {radius} "
+        f"{_against('1', radius, Estimate(1.0, 1.0, 1.0))}. "
+        f"Neighbours: exactly linear 1, {beside}."
     )
 
 
-def _against_zero(r2: Estimate) -> str:
-    if not r2.has_interval:
-        return "without an interval"
-    if r2.low > 0:
-        return "above 0 (nothing moved)"
-    if r2.high < 0:
-        return "below 0 (the expansion predicts worse than no change)"
-    return "not told apart from 0 (nothing moved)"
-
-
-def _against_control(r2: Estimate, name: str, control: Estimate) -> str:
-    side = "above" if r2.low > control.high else "below" if r2.high < control.low else None
-    return f"{side or 'not told apart from'} the control {name} at {control}"
-
-
-def _against_one(radius: Estimate) -> str:
-    if not radius.has_interval:
-        return f"the lazy radius {radius} has no interval"
-    if radius.low > 1:
-        return (
-            f"the lazy radius {radius} lies above 1: the path ends before the second order rules"
-        )
-    if radius.high < 1:
-        return (
-            f"the lazy radius {radius} lies below 1: the second order rules before the path ends"
-        )
-    return f"the lazy radius {radius} is not told apart from 1"
+def _against(boundary: str, judged: Estimate, other: Estimate) -> str:
+    if judged.low > other.high:
+        return f"above {boundary}"
+    if judged.high < other.low:
+        return f"below {boundary}"
+    if not (judged.has_interval and other.has_interval):
+        return f"without an interval to tell it from {boundary}"
+    return f"not told apart from {boundary}"
 
 
 def _untrained(record: Record, run: str, split: str) -> str:
     """A further sentence where the accuracy is not clearly above chance, else nothing."""
     chance = 1 / len(record.provenance["classes"])
-    where = {"run": run, "env": "all", "at": 1.0}
     trained_on = "given" if split == "given" else "iid"
-    accuracy = estimate(record.values, "weight_accuracy", split=trained_on, **where)
+    where = {"run": run, "env": "all", "split": trained_on}
+    accuracy = estimate(record.values, "weight_accuracy", at=1.0, **where)
     if accuracy is None or accuracy.low > chance:
         return ""
     return (
@@ -228,7 +224,7 @@ def _comparison(
         value=value,
         low=low,
         high=high,
-        sentence=f"Difference of R² over the same images {Estimate(value, low, high)}, {side}."
+        sentence=f"Difference of R² {Estimate(value, low, high)}, {side}."
         + "".join(_untrained(record, name, split) for name in pair),
         neighbours={"no difference": Estimate(0.0, 0.0, 0.0)},
     )

@@ -40,7 +40,7 @@ class Environment:
     """
 
     name: str
-    labels: Int64[np.ndarray, "N"]
+    labels: Int64[np.ndarray, " N"]
     ids: tuple[str, ...]
     root: Path | None = None
     array: UInt8[np.ndarray, "N H W 3"] | None = field(default=None, repr=False)
@@ -77,7 +77,7 @@ def load_domains(data: str, *, envs: Sequence[str] = (), skip_unreadable: bool =
     """Opens a data set and checks all of it, so that nothing can fail later during training.
 
     Args:
-        data: A folder, or `digits`.
+        data: A folder, or `digits` (a folder of that name is `./digits`).
         envs: The environments to open; all of them by default.
         skip_unreadable: Leave unreadable images out instead of refusing the data set.
 
@@ -92,7 +92,7 @@ def load_domains(data: str, *, envs: Sequence[str] = (), skip_unreadable: bool =
 
 def holdout(
     env: Environment, seed: int, fraction: float = 0.2
-) -> tuple[Int64[np.ndarray, "I"], Int64[np.ndarray, "O"]]:
+) -> tuple[Int64[np.ndarray, " I"], Int64[np.ndarray, " O"]]:
     """Splits an environment at random into a part to train on and one to validate on.
 
     The permutation depends on the seed and the environment's name only, so that further

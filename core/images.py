@@ -52,7 +52,7 @@ def scan_folder(path: Path) -> Folder:
     """Lists a directory; hidden entries and what operating systems leave behind are ignored.
 
     Raises:
-        InputError: If it holds a file that is no image.
+        InputError: If it holds a file that is no image, or a broken link.
     """
     with os.scandir(path) as entries:
         visible = sorted((e for e in entries if not _is_clutter(e.name)), key=lambda e: e.name)
@@ -64,7 +64,7 @@ def scan_folder(path: Path) -> Folder:
                 f"'{entry.path}' is no image; expected only files that end in "
                 f"{' '.join(IMAGE_SUFFIXES)}; move it elsewhere"
             )
-    return Folder(path, subfolders, tuple((entry.name, entry.stat().st_size) for entry in files))
+    return Folder(path, subfolders, tuple((entry.name, _size(entry)) for entry in files))
 
 
 def environment_folders(root: Path) -> dict[str, Path]:
@@ -128,6 +128,7 @@ def unreadable_images(root: Path, ids: Sequence[str]) -> list[str]:
             total=len(ids),
             desc="checking images",
             unit="image",
+            leave=False,
             disable=len(ids) <= _PROGRESS_FROM,
         )
         return [image_id for image_id, readable in progress if not readable]
@@ -143,6 +144,15 @@ def _is_clutter(name: str) -> bool:
     return name.startswith(".") or name in _OS_CLUTTER
 
 
+def _size(entry: os.DirEntry[str]) -> int:
+    try:
+        return entry.stat().st_size
+    except FileNotFoundError as error:
+        raise InputError(
+            f"'{entry.path}' is a link to a file that is gone; expected an image; remove it"
+        ) from error
+
+
 def _check_two_levels(root: Path, children: Sequence[Folder]) -> None:
     for child in children:
         if not child.images and not child.subfolders:
@@ -151,7 +161,7 @@ def _check_two_levels(root: Path, children: Sequence[Folder]) -> None:
             )
     with_images = next((child for child in children if child.images), None)
     if with_images is not None:
-        other = next(child for child in children if child.subfolders)
+        other = next(child for child in children if not child.images)
         raise InputError(
             f"'{root}' mixes two layouts: '{with_images.path.name}' holds images and "
             f"'{other.path.name}' holds folders; expected {LAYOUTS} throughout; move one of them"

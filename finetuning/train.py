@@ -1,0 +1,241 @@
+r"""Fine-tune a network with (very large) dropout on its penultimate features, or from scratch.
+
+    python -m finetuning.train                       # the embedded digits, dropout 0.9
+    python -m finetuning.train --model resnet50 --pretrained resnet50.safetensors \
+        --data PACS --test_env sketch --drop_rate 0.9 --output runs/sketch
+
+The run folder (see `finetuning.run_folder`) holds the weights before, after and at the best
+i.i.d. accuracy. A killed run continues with the same command and ends with the same weights.
+"""
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import Module
+from torch.nn.functional import cross_entropy
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.lr_scheduler import MultiStepLR
+from tqdm import tqdm
+
+from core.command_line import run
+from core.device import autocast
+from core.errors import InputError
+from core.loaders import Batch
+from core.models import classifier, insert_before_classifier
+from finetuning.averaging import RunningAverage
+from finetuning.batches import training_batches
+from finetuning.config import TrainConfig, resolve
+from finetuning.evaluation import evaluate, summary
+from finetuning.noise import dropout
+from finetuning.run_folder import RunFolder
+from finetuning.setup import Setup, prepare
+
+CHECK_LOSS_EVERY = 10  # reading the loss waits for a GPU, so it is not done at every step
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Progress:
+    """Everything that changes from step to step."""
+
+    model: Module
+    forward: Module
+    optimizer: Optimizer
+    scheduler: MultiStepLR
+    scaler: torch.amp.GradScaler  # type: ignore[name-defined]
+    averages: dict[int, RunningAverage]
+    step: int = 0
+    best_iid: float = -1.0
+    losses: list[Tensor] = field(default_factory=list)
+
+    def state(self) -> dict[str, Any]:
+        """What a later process needs to go on from here."""
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "averages": {k: (a.count, a.state) for k, a in self.averages.items()},
+            "step": self.step,
+            "best_iid": self.best_iid,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to where `state` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.load_state_dict(state["scheduler"])
+        self.scaler.load_state_dict(state["scaler"])
+        for k, (count, average) in state["averages"].items():
+            self.averages[k] = RunningAverage(average, count)
+        self.step, self.best_iid = state["step"], state["best_iid"]
+
+
+def train(config: TrainConfig) -> Path:
+    """Fine-tune as configured and return the run folder.
+
+    Raises:
+        InputError: If options, images, checkpoint or output do not fit, before any work is done;
+            or if the loss stops being finite.
+    """
+    config = resolve(config)
+    RunFolder.check(config)
+    if RunFolder(Path(config.output)).finished:
+        log.info("%s is finished already", config.output)
+        return Path(config.output)
+    setup = prepare(config)
+    folder = RunFolder.open(config, setup.facts, setup.model.state_dict())
+    progress = start(config, setup.model)
+    saved = folder.load_progress(setup.device)
+    if saved is None:
+        evaluate_and_save(config, setup, progress, folder)
+    else:
+        progress.restore(saved)
+        log.info("resuming %s at step %d", config.output, progress.step)
+    loop(config, setup, progress, folder)
+    finish(config, progress, folder)
+    return folder.path
+
+
+def start(config: TrainConfig, model: Module) -> Progress:
+    """Optimiser, schedule and noise around a model, before the first step."""
+    device = next(model.parameters()).device
+    insert_before_classifier(model, dropout(config.drop_rate))
+    optimizer = build_optimizer(config, model)
+    return Progress(
+        model=model,
+        forward=torch.compile(model) if config.compile else model,  # type: ignore[arg-type]
+        optimizer=optimizer,
+        scheduler=MultiStepLR(optimizer, list(config.milestones or ()), gamma=0.1),
+        scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),  # type: ignore[attr-defined]
+        averages={k: RunningAverage() for k in config.average or ()},
+    )
+
+
+def build_optimizer(config: TrainConfig, model: Module) -> Optimizer:
+    """SGD with momentum 0.9 or AdamW; the classifier has its own learning rate."""
+    assert config.lr is not None and config.weight_decay is not None
+    head = {id(parameter) for parameter in classifier(model).parameters()}
+    groups = [
+        {"params": [p for p in model.parameters() if id(p) not in head], "lr": config.lr},
+        {
+            "params": [p for p in model.parameters() if id(p) in head],
+            "lr": config.lr * config.head_lr_factor,
+        },
+    ]
+    if config.optimizer == "adamw":
+        return AdamW(groups, weight_decay=config.weight_decay)
+    return SGD(groups, momentum=0.9, weight_decay=config.weight_decay)
+
+
+def loop(config: TrainConfig, setup: Setup, progress: Progress, folder: RunFolder) -> None:
+    """All remaining steps, with an evaluation every `eval_every` steps and at the end."""
+    assert config.steps is not None and config.eval_every is not None
+    batches = training_batches(config, setup, first_step=progress.step + 1)
+    bar = tqdm(batches, total=config.steps, initial=progress.step, desc=config.output, unit="step")
+    for batch in bar:
+        train_step(config, progress, batch)
+        is_last = progress.step == config.steps
+        if is_last or progress.step % CHECK_LOSS_EVERY == 0:
+            check_losses(progress)
+        if config.checkpoint_every and progress.step % config.checkpoint_every == 0:
+            name = f"step_{progress.step:06d}"
+            folder.save_weights(name, progress.model.state_dict(), config, progress.step)
+        if is_last or progress.step % config.eval_every == 0:
+            bar.set_postfix(evaluate_and_save(config, setup, progress, folder))
+
+
+def train_step(config: TrainConfig, progress: Progress, batch: Batch) -> None:
+    """One step of the optimiser; its randomness depends on the seed and the step alone."""
+    images, labels = batch
+    set_training_mode(progress.model, freeze_bn=bool(config.freeze_bn))
+    torch.manual_seed(step_seed(config.seed, progress.step + 1))
+    with autocast(images.device, config.amp):
+        loss = cross_entropy(progress.forward(images), labels)
+    progress.optimizer.zero_grad(set_to_none=True)
+    progress.scaler.scale(loss).backward()
+    progress.scaler.step(progress.optimizer)
+    progress.scaler.update()
+    progress.scheduler.step()
+    progress.step += 1
+    progress.losses.append(loss.detach())
+    if progress.step >= config.average_from:
+        for period, average in progress.averages.items():
+            if progress.step % period == 0:
+                average.update(progress.model.state_dict())
+
+
+def set_training_mode(model: Module, *, freeze_bn: bool) -> None:
+    """Training mode; frozen BatchNorm layers stay on their running statistics."""
+    model.train()
+    if freeze_bn:
+        for module in model.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+
+
+def step_seed(seed: int, step: int) -> int:
+    """One seed per run and step, so that a resumed run draws the same dropout masks."""
+    return int(np.random.SeedSequence([seed, step]).generate_state(1, np.uint64)[0])
+
+
+def check_losses(progress: Progress) -> None:
+    """Stop at the first loss that is not finite.
+
+    Raises:
+        InputError: With the step and the learning rate at which it happened.
+    """
+    recent = torch.stack(progress.losses[-CHECK_LOSS_EVERY:]).cpu()
+    if not recent.isfinite().all():
+        first = progress.step - len(recent) + 1 + int((~recent.isfinite()).int().argmax())
+        lr = progress.optimizer.param_groups[0]["lr"]
+        raise InputError(
+            f"the loss became {recent[~recent.isfinite()][0].item()} at step {first} with "
+            f"learning rate {lr:g}; a finite loss was expected: lower --lr and choose another "
+            "--output"
+        )
+
+
+def evaluate_and_save(
+    config: TrainConfig, setup: Setup, progress: Progress, folder: RunFolder
+) -> dict[str, str]:
+    """Measure accuracies, keep the best weights, and save what resuming needs."""
+    accuracies = evaluate(config, setup, progress.forward)
+    line = {
+        "step": progress.step,
+        "lr": progress.optimizer.param_groups[0]["lr"],
+        "train_loss": torch.stack(progress.losses).mean().item() if progress.losses else None,
+        **summary(accuracies, setup),
+    }
+    if line["iid_accuracy"] > progress.best_iid:
+        progress.best_iid = line["iid_accuracy"]
+        folder.save_weights("best", progress.model.state_dict(), config, progress.step)
+    progress.losses.clear()
+    folder.append_metrics(line)
+    folder.save_progress(progress.state())
+    shown = ("train_loss", "iid_accuracy", "ood_accuracy")
+    return {name: f"{line[name]:.3f}" for name in shown if line[name] is not None}
+
+
+def finish(config: TrainConfig, progress: Progress, folder: RunFolder) -> None:
+    """Write the averages and the final weights, whose presence marks the run as finished."""
+    for period, average in progress.averages.items():
+        if average.count:
+            folder.save_weights(f"average_every_{period}", average.state, config, progress.step)
+    folder.save_weights("final", progress.model.state_dict(), config, progress.step)
+    folder.finish()
+
+
+def main() -> None:
+    """Entry point of `python -m finetuning.train`."""
+    run(lambda config: log.info("run folder: %s", train(config)), TrainConfig)
+
+
+if __name__ == "__main__":
+    main()
