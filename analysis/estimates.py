@@ -72,9 +72,10 @@ def select(
         at: Position along the path; all positions where None.
         **where: Column names and the value that each must have.
     """
+    chosen = np.full(len(values), True) if at is None else np.isclose(values["at"], at)
     for column, value in {"metric": metric, **where}.items():
-        values = values.loc[(values[column] == value).to_numpy(bool, na_value=False), :]
-    return values if at is None else values.loc[np.isclose(values["at"], at), :]
+        chosen &= (values[column] == value).to_numpy(bool, na_value=False)
+    return values.loc[chosen, :]
 
 
 def estimate(

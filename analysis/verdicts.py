@@ -115,7 +115,7 @@ def verdict_word(r2: Estimate, radius: Estimate, control: Mapping[str, Estimate]
 
 def _verdict(record: Record, run: str, split: str) -> Verdict:
     r2 = _explained(record, run, split) or UNKNOWN
-    radius = estimate(record.values, "lazy_radius", run=run, env="all", split=split) or UNKNOWN
+    radius = _pooled(record, "lazy_radius", run, split) or UNKNOWN
     control, nulls = _controls_beside(record, run, split), _nulls(record, run, split)
     return Verdict(
         run=run,
@@ -125,7 +125,7 @@ def _verdict(record: Record, run: str, split: str) -> Verdict:
         value=r2.value,
         low=r2.low,
         high=r2.high,
-        sentence=_sentence(r2, radius, control, nulls) + _untrained(record, run, split),
+        sentence=_sentence(r2, radius, control, nulls) + _untrained(record, run),
         neighbours=_neighbours(control, nulls),
         lazy_radius=radius,
         is_control=run in controls(record),
@@ -133,15 +133,15 @@ def _verdict(record: Record, run: str, split: str) -> Verdict:
 
 
 def _explained(record: Record, run: str, split: str) -> Estimate | None:
-    return estimate(
-        record.values,
-        "explained_displacement",
-        at=1.0,
-        run=run,
-        env="all",
-        split=split,
-        layer="features",
-    )
+    return _pooled(record, "explained_displacement", run, split, at=1.0)
+
+
+def _pooled(
+    record: Record, metric: str, run: str, split: str, at: float | None = None
+) -> Estimate | None:
+    """A number of the representation, pooled over the environments of the split."""
+    where = {"run": run, "env": "all", "split": split, "layer": "features"}
+    return estimate(record.values, metric, at=at, **where)
 
 
 def _controls_beside(record: Record, run: str, split: str) -> dict[str, Estimate]:
@@ -152,10 +152,9 @@ def _controls_beside(record: Record, run: str, split: str) -> dict[str, Estimate
 
 
 def _nulls(record: Record, run: str, split: str) -> dict[str, Estimate]:
-    metrics = {kind: f"{kind}_explained_displacement" for kind in ("random", "permuted")}
     return {
-        kind: estimate(record.values, metric, run=run, env="all", split=split) or UNKNOWN
-        for kind, metric in metrics.items()
+        kind: _pooled(record, f"{kind}_explained_displacement", run, split) or UNKNOWN
+        for kind in ("random", "permuted")
     }
 
 
@@ -196,18 +195,21 @@ def _against(boundary: str, judged: Estimate, other: Estimate) -> str:
     return f"not told apart from {boundary}"
 
 
-def _untrained(record: Record, run: str, split: str) -> str:
-    """A further sentence where the accuracy is not clearly above chance, else nothing."""
+def _untrained(record: Record, run: str) -> str:
+    """A further sentence where the accuracy is not clearly above chance, else nothing.
+
+    Judged on images like those of the training: `iid`, or `given` where the split is unknown.
+    """
     chance = 1 / len(record.provenance["classes"])
-    trained_on = "given" if split == "given" else "iid"
-    where = {"run": run, "env": "all", "split": trained_on}
-    accuracy = estimate(record.values, "weight_accuracy", at=1.0, **where)
-    if accuracy is None or accuracy.low > chance:
-        return ""
-    return (
-        f" Accuracy on {trained_on} images is {accuracy}, not clearly above chance "
-        f"({number(chance)}): {run} is untrained and says nothing about dropout."
-    )
+    for split in ("iid", "given"):
+        where = {"run": run, "env": "all", "split": split}
+        accuracy = estimate(record.values, "weight_accuracy", at=1.0, **where)
+        if accuracy is not None and not accuracy.low > chance:
+            return (
+                f" Accuracy on {split} images is {accuracy}, not clearly above chance "
+                f"({number(chance)}): {run} is untrained and says nothing about dropout."
+            )
+    return ""
 
 
 def _comparison(
@@ -225,6 +227,6 @@ def _comparison(
         low=low,
         high=high,
         sentence=f"Difference of R² {Estimate(value, low, high)}, {side}."
-        + "".join(_untrained(record, name, split) for name in pair),
+        + "".join(_untrained(record, name) for name in pair),
         neighbours={"no difference": Estimate(0.0, 0.0, 0.0)},
     )

@@ -41,9 +41,9 @@ def find_architecture(
 ) -> str | None:
     """Searches timm for a network with the same names and shapes, its classifier apart.
 
-    Names that occur in the hint come first, then the model's own family with the names most
-    like its own, then the others, the largest first. Families whose vocabulary is closest to
-    that of the state dict are searched further than their first member.
+    Names that occur in the hint come first, then the embedded network, the model's own family
+    with the names most like its own, and the others, the largest first. Families whose
+    vocabulary is closest to that of the state dict are searched further than their first member.
 
     Args:
         tensors: A state dict.
@@ -99,6 +99,7 @@ def _candidates(wanted: Shapes, model: Module, hint: str) -> Iterator[tuple[str,
 def _families(model: Module, hint: str) -> Iterator[list[str]]:
     hinted = [name for name in timm.list_models() if name in hint]
     yield sorted(hinted, key=len, reverse=True)
+    yield timm.list_models(module="glyphnet")
     families = {module: timm.list_models(module=module) for module in timm.list_modules()}
     own_name = getattr(model, "pretrained_cfg", {}).get("architecture", "")
     own_family = families.pop(type(model).__module__.rpartition(".")[2], [])

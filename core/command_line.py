@@ -9,6 +9,7 @@ import json
 import logging
 import re
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -90,6 +91,8 @@ def run(action: Callable[[Config], object], config_class: type[Config]) -> None:
     any other exception is a defect of ours and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    # PyTorch's own forward-mode rules still use it.
+    warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     module = sys.modules[action.__module__]
     try:
         action(parse(config_class, about=module.__doc__ or ""))

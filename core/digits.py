@@ -12,7 +12,7 @@ Shapes: N images of S x S pixels; S is `SIZE`. Pixels are uint8, intermediate fi
 References:
     | Domain-Adversarial Training of Neural Networks (Ganin et al., 2016), section 5.2.4: MNIST-M
     | https://arxiv.org/abs/1505.07818
-    | Optical Recognition of Handwritten Digits (Alpaydin & Kaynak, 1998), UCI Machine Learning Repository
+    | Optical Recognition of Handwritten Digits (Alpaydin & Kaynak, 1998), UCI repository
     | https://doi.org/10.24432/C50P49
 """
 
@@ -50,7 +50,7 @@ def digit_environments() -> dict[
         >>> images.shape, images.dtype, labels.dtype
         ((449, 32, 32, 3), dtype('uint8'), dtype('int64'))
     """
-    sources, targets = source_indices(), load_digits().target.astype(np.int64)
+    sources, (_, targets) = source_indices(), _handwritten()
     return {env: (_rendered(env).copy(), targets[sources[env]]) for env in ENVIRONMENTS}
 
 
@@ -61,7 +61,7 @@ def source_indices() -> dict[str, Int64[np.ndarray, " N"]]:
     Every class is shuffled and dealt to the environments in turn, so that they are disjoint and
     hold a class equally often, up to one image.
     """
-    targets, rng = load_digits().target, np.random.default_rng(_SEED)
+    (_, targets), rng = _handwritten(), np.random.default_rng(_SEED)
     by_class = [rng.permutation(np.flatnonzero(targets == c)) for c in range(len(CLASSES))]
     order = np.concatenate(by_class).astype(np.int64)
     dealt = (order[i :: len(ENVIRONMENTS)] for i in range(len(ENVIRONMENTS)))
@@ -79,19 +79,26 @@ def photographs(half: Literal["left", "right"]) -> list[UInt8[np.ndarray, "H W 3
 
 
 @cache
+def _handwritten() -> tuple[Float[np.ndarray, "N 8 8"], Int64[np.ndarray, " N"]]:
+    """scikit-learn's images, of 17 grey levels, and their classes."""
+    pixels, targets = load_digits(return_X_y=True)
+    return np.reshape(pixels, (-1, 8, 8)), np.asarray(targets, dtype=np.int64)
+
+
+@cache
 def _rendered(env: str) -> UInt8[np.ndarray, "N S S 3"]:
     rng = np.random.default_rng([_SEED, ENVIRONMENTS.index(env)])
-    images = load_digits().images[source_indices()[env]]
-    return np.stack([_RENDERINGS[env](image, rng) for image in images])
+    images, _ = _handwritten()
+    return np.stack([_RENDERINGS[env](image, rng) for image in images[source_indices()[env]]])
 
 
 def _stroke(image: Float[np.ndarray, "8 8"], angle: float = 0.0) -> Field:
-    """A smooth stroke of soft edge from an 8 x 8 image of 17 grey levels."""
+    """A smooth stroke with a soft edge, turned by `angle` degrees."""
     # A frame of one source pixel: many strokes touch the border.
     field = Image.fromarray(np.pad(image / 16, 1).astype(np.float32))
     large = field.resize((SIZE, SIZE), Image.Resampling.BICUBIC)
     turned = np.asarray(large.rotate(angle, Image.Resampling.BICUBIC), dtype=np.float64)
-    # The upsampled field is a blur three pixels wide; a steeper edge at half its height is a stroke.
+    # What is upsampled is blurred over three pixels; a steep edge at half height is a stroke.
     t = np.clip((turned - 0.5) * 2 + 0.5, 0, 1)
     return t * t * (3 - 2 * t)
 

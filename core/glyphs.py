@@ -32,7 +32,7 @@ Split = Literal["train", "validation"]
 Recipe = Literal["plain", "rich"]
 
 # One of each pair of case twins; nothing that passes for a digit (O I l Z S B q b g ? & § %) or,
-# turned, for another class (+ and ×).
+# turned, for another class (the multiplication sign for +).
 GLYPHS = tuple("ACDEFGHJKLMNPRTUVWXYadefhnrtΔΛΞΠΣΦΨΩλμπω@#+=<>~*{±÷≠≈√∀∇⊕←↑→↓♠♣♥♦¶€£")
 
 # Renderings for validation are in fonts that training never sees.
@@ -173,7 +173,7 @@ def _draw(glyph: str, font: str) -> UInt8[np.ndarray, "K K"]:
 
 
 def _has(font: str, glyph: str) -> bool:
-    # The Computer Modern files map code points above ASCII to unrelated glyphs, and symbols to others.
+    # The Computer Modern files map most code points but letters to unrelated glyphs.
     if font.startswith("cm"):
         return glyph.isascii() and glyph.isalpha()
     return ord(glyph) in FT2Font(_font_file(font)).get_charmap()

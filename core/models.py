@@ -116,8 +116,9 @@ def capture(
 
 
 def _hook_output(module: Module, name: str, seen: dict[str, Tensor]) -> RemovableHandle:
-    def hook(_module: Module, _args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen[name] = output.clone()
+    def hook(_module: Module, _args: tuple[Tensor, ...], output: Tensor | tuple) -> None:
+        # Some blocks also return a state for the next one; the features come first.
+        seen[name] = (output[0] if isinstance(output, tuple) else output).clone()
 
     return module.register_forward_hook(hook)
 

@@ -168,8 +168,9 @@ def _read_torch(path: Path) -> object:
 
 def _refused_pickle(path: Path) -> InputError:
     return InputError(
-        f"'{path}' is refused because it is a pickle that carries code or objects; expected "
-        "tensors only; save it again with torch.save(model.state_dict(), ...) or as safetensors"
+        f"'{path}' is refused because its pickle carries code or objects, or is not of "
+        "protocol 2; expected tensors only; save it again with "
+        "torch.save(model.state_dict(), ...) or as safetensors"
     )
 
 

@@ -1,7 +1,7 @@
 """Images to tensors: the paper's transforms, timm's own, and those of the embedded digits.
 
 Every random draw comes from torch's global generator, or from Python's `random` where timm draws
-from it; `core.datasets.KeyedDataset` seeds both.
+from it; `core.datasets.KeyedDataset` seeds both. Tensors have torch's default type.
 
 Shapes: B images of S x S pixels in a batch, H x W anywhere else.
 
@@ -76,7 +76,7 @@ def digits_train_batch(
     """
     size, device = (2, len(images)), images.device
     shifts = torch.randint(-_MAX_SHIFT, _MAX_SHIFT + 1, size, generator=generator, device=device)
-    draws = torch.rand(*size, 1, 1, 1, generator=generator, device=device, dtype=torch.float32)
+    draws = torch.rand(*size, 1, 1, 1, generator=generator, device=device)
     brightness, contrast = 1 + _JITTER * (2 * draws - 1)
     pixels = _planes(_shifted(images, *shifts))
     pixels.mul_(brightness / 255).clamp_(max=1)
@@ -106,7 +106,8 @@ def _shifted(
 
 
 def _planes(images: UInt8[Tensor, "B S S 3"]) -> Float[Tensor, "B 3 S S"]:
-    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    planes = images.permute(0, 3, 1, 2)
+    return planes.to(torch.get_default_dtype(), memory_format=torch.contiguous_format)
 
 
 def _normalise_(
@@ -123,7 +124,7 @@ def _timm_transform(training: bool, data_config: DataConfig) -> Transform:
 def _normalised(data_config: DataConfig) -> list[v2.Transform]:
     return [
         v2.PILToTensor(),
-        v2.ToDtype(torch.float32, scale=True),
+        v2.ToDtype(torch.get_default_dtype(), scale=True),
         v2.Normalize(mean=list(data_config["mean"]), std=list(data_config["std"])),
     ]
 

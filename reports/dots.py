@@ -167,7 +167,7 @@ def blocks(record: Record) -> list[Drawing]:
 
 
 def _blocks(record: Record, split: str) -> Drawing:
-    names, layers = run_names(record), block_names(record)
+    names, layers = run_names(record), weight_group_names(record)
     styles = run_styles(list(names))
     row_height = max(0.19, 0.035 + 0.07 * len(names))
     figure, grid = panels(1, 3, 0.95 + row_height * len(layers), sharey=True)
@@ -184,8 +184,8 @@ def _blocks(record: Record, split: str) -> Drawing:
     return draw(figure, _blocks_alt(record, split, layers), f"{split} images")
 
 
-def block_names(record: Record) -> list[str]:
-    """Blocks in the order of the network, as the record lists them."""
+def weight_group_names(record: Record) -> list[str]:
+    """Stem, blocks and neck in the order of the network, as the record lists them."""
     return ordered(select(record.values, "block_share"), "layer")
 
 
@@ -236,5 +236,5 @@ def _blocks_alt(record: Record, split: str, layers: Sequence[str]) -> str:
     return (
         f"Bars per block from {layers[0]} to {layers[-1]}, {split}: explained displacement of its "
         "output, of the representation when it moves alone, and its share. "
-        f"Explained displacement of the last block: {'; '.join(last)}."
+        f"Explained displacement of the last of them: {'; '.join(last)}."
     )

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from analysis.estimates import DASH, MINUS, Estimate
+from analysis.estimates import DASH, MINUS, Estimate, ordered
 from analysis.verdicts import Verdict, comparison_verdicts, linearity_verdicts
 from core.command_line import run
 from core.errors import InputError
 from core.records import Record
 from reports import dots, figures, tables
 from reports.style import Drawing
-from reports.typeset import TEMPLATES, Attachment, typeset
+from reports.typeset import TEMPLATES, Attachment, check_new_file, typeset
 
 PROBE = "linearity"
 TITLE = "How linear was the fine-tuning?"
@@ -56,6 +56,7 @@ def write_report(record: Record, folder: Path, output: Path) -> Path:
             f"'{folder}' is a record of the probe '{record.probe}'; one of '{PROBE}' was "
             "expected: name a folder that `python -m probes.linearity` wrote"
         )
+    check_new_file(output)
     shown, files = _figures(record)
     data = {
         "title": TITLE,
@@ -79,7 +80,7 @@ def _subtitle(record: Record) -> str:
     shape, classes = record.provenance["image_shape"], record.provenance["classes"]
     runs = len(record.provenance["runs"])
     return (
-        f"{record.config['model']} on {Path(record.provenance['data']).name}: "
+        f"{', '.join(ordered(record.values, 'model'))} on {Path(record.provenance['data']).name}: "
         f"{runs} {'run' if runs == 1 else 'runs'}, {len(classes)} classes, "
         f"{shape[-2]} by {shape[-1]} pixels"
     )
@@ -141,7 +142,7 @@ def _pairs(entries: dict[str, Any]) -> list[list[str]]:
 def _flow(value: object) -> str:
     if isinstance(value, str):
         return value or '""'
-    if isinstance(value, list) and len(value) > _LONG:
+    if isinstance(value, list | tuple) and len(value) > _LONG:
         return f"{len(value)} entries, from {value[0]} to {value[-1]}"
     return json.dumps(value, ensure_ascii=False, default=str)
 

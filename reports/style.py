@@ -10,7 +10,6 @@ import textwrap
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle, islice
 from typing import Any, cast
 
 import matplotlib as mpl
@@ -99,8 +98,14 @@ def run_styles(runs: Sequence[str]) -> dict[str, RunStyle]:
         20
     """
     palette = sns.color_palette("colorblind")
-    looks = zip(cycle(palette[i] for i in _COLORS), cycle(_DASHES), cycle(_MARKERS))
-    return {run: RunStyle(*look) for run, look in zip(runs, islice(looks, len(runs)), strict=True)}
+    return {
+        run: RunStyle(
+            color=palette[_COLORS[i % len(_COLORS)]],
+            dash=_DASHES[i % len(_DASHES)],
+            marker=_MARKERS[i % len(_MARKERS)],
+        )
+        for i, run in enumerate(runs)
+    }
 
 
 def panels(rows: int, columns: int, height: float, **options: bool | str) -> tuple[Figure, list]:

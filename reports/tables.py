@@ -11,7 +11,6 @@ from typing import Any
 
 from analysis.estimates import DASH, Estimate, estimate, number, ordered, select
 from core.records import Metric, Record
-from reports.dots import block_names
 from reports.figures import environments, run_names, splits
 
 Table = dict[str, Any]
@@ -43,7 +42,7 @@ class Quantity:
 
 ACCURACY = Quantity("Accuracy", "weight_accuracy", at=1.0)
 FEATURES = Quantity("R² of Φ", "explained_displacement", "features", 1.0)
-RADIUS = Quantity("Lazy radius", "lazy_radius")
+RADIUS = Quantity("Lazy radius", "lazy_radius", "features")
 AGREEMENT = Quantity("Agreement", "linear_agreement")
 GAP = Quantity("Largest gap", "interpolation_gap_max")
 LINEARITY = (
@@ -61,10 +60,10 @@ DECISIONS = (
     Quantity("Barrier", "barrier"),
 )
 SCALE = (
-    Quantity("Displacement", "displacement"),
+    Quantity("Displacement", "displacement", "features"),
     Quantity("R², random", "random_explained_displacement"),
     Quantity("R², permuted", "permuted_explained_displacement"),
-    Quantity("Curvature ratio", "curvature_ratio"),
+    Quantity("Curvature ratio", "curvature_ratio", "features"),
     Quantity("Interaction", "block_interaction"),
 )
 ENVIRONMENT = (ACCURACY, FEATURES, RADIUS, AGREEMENT, GAP)
@@ -130,7 +129,9 @@ def _table(
 
 def blocks(record: Record, split: str) -> Table | None:
     """R2 of every block's own output, a row per block; None where the table would be long."""
-    runs, layers = list(run_names(record)), block_names(record)
+    runs = list(run_names(record))
+    own_outputs = select(record.values, "explained_displacement", at=1.0)
+    layers = [a for a in ordered(own_outputs, "layer") if a not in {"features", "logits"}]
     if not layers or len(runs) * len(layers) > _SHORT:
         return None
     own = {"env": "all", "split": split}

@@ -1,0 +1,276 @@
+"""What a probe compares: a network before and after fine-tuning, and the images to do it on.
+
+A run folder of `finetuning.train` says everything itself: its own `init.safetensors` is the
+"before", its options name model, images and hold-out. A checkpoint file needs `--pretrained`,
+and its classifier is used on both sides, since the pretrained one has other classes.
+"""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import timm.data
+import torch
+import yaml
+from jaxtyping import Int64
+from torch.nn import Module
+
+from core.checkpoints import load_checkpoint
+from core.domains import Domains, holdout, load_domains
+from core.errors import InputError
+from core.glyphnet import WEIGHTS
+from core.models import classifier_name, create_model, float_state
+from probes.taylor import Weights
+
+Indices = Int64[np.ndarray, " N"]
+OWN_HEAD, SAME_HEAD = "own initial head", "fine-tuned head on both sides"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """Which checkpoints, and on which images."""
+
+    finetuned: tuple[str, ...] = ()
+    """Run folders or checkpoint files, compared with each other; the embedded example if none."""
+    pretrained: str | None = None
+    """Checkpoint before fine-tuning (default: the run folder's own init.safetensors)."""
+    weights: Literal["final", "best"] = "final"
+    """Which weights of a run folder."""
+    model: str | None = None
+    """Name of a timm model (default: the run folder's, or glyphnet)."""
+    model_kwargs: dict[str, Any] | None = None
+    """Further arguments of timm.create_model (default: the run folder's)."""
+    data: str | None = None
+    """Image folder, or `digits` (default: the run folder's, or digits)."""
+    envs: tuple[str, ...] = ()
+    """Environments to probe in; all of them by default."""
+    test_env: tuple[str, ...] = ()
+    """Environments that were not trained on (default: the run folder's)."""
+    transform: Literal["paper", "timm", "digits"] | None = None
+    """How images become tensors, without augmentation (default: the run folder's, or timm)."""
+    image_size: int | None = None
+    """Side of the input images in pixels (default: the run folder's, or the model's)."""
+    skip_unreadable: bool = False
+    """Leave unreadable images out (named and counted) instead of refusing the data set."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One fine-tuning: weights before and after, and the images to probe it on.
+
+    Attributes:
+        run: Its label.
+        weights0: Parameters and float buffers before.
+        weights1: The same after.
+        images: Indices of images by environment, in an order drawn at random.
+        splits: By environment: `iid` (held-out images of a training environment), `ood` or
+            `given` (not known to be either).
+        facts: What the record keeps of it.
+    """
+
+    run: str
+    weights0: Weights
+    weights1: Weights
+    images: dict[str, Indices]
+    splits: dict[str, str]
+    facts: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Pairs of one architecture on one data set."""
+
+    model_name: str
+    model: Module
+    domains: Domains
+    transform: Literal["paper", "timm", "digits"]
+    data_config: dict[str, Any]
+    pairs: tuple[Pair, ...]
+
+
+def load_pairs(options: PairOptions) -> Comparison:
+    """Everything to be compared, checked.
+
+    Raises:
+        InputError: If checkpoints, images and options do not fit each other.
+    """
+    sources = [Source.find(path, options.weights) for path in options.finetuned]
+    shared = _shared(sources, options)
+    domains = load_domains(
+        shared["data"], envs=options.envs, skip_unreadable=options.skip_unreadable
+    )
+    kwargs = shared["model_kwargs"] or {}
+    model = create_model(shared["model"], len(domains.classes), **kwargs).eval()
+    data_config = timm.data.resolve_model_data_config(model)
+    if shared["image_size"]:
+        data_config["input_size"] = (3, shared["image_size"], shared["image_size"])
+    labels = _labels(sources)
+    pairs = [
+        _pair(label, source, model, domains, options)
+        for label, source in zip(labels, sources, strict=True)
+    ]
+    return Comparison(
+        shared["model"], model, domains, shared["transform"], data_config, tuple(pairs)
+    )
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where the weights after fine-tuning lie, and the options of their run where known."""
+
+    path: Path
+    checkpoint: Path
+    run_options: dict[str, Any] | None
+
+    @classmethod
+    def find(cls, path: str, weights: str) -> "Source":
+        """A run folder or a checkpoint file.
+
+        Raises:
+            InputError: If it is neither, or the run is not finished.
+        """
+        place = Path(path)
+        if not place.is_dir():
+            return cls(place, place, None)
+        for name in ("config.yaml", f"{weights}.safetensors", "init.safetensors"):
+            if not (place / name).is_file():
+                raise InputError(
+                    f"'{place}' has no {name}; a finished run folder of finetuning.train was "
+                    "expected: finish the run with the same command, or give a checkpoint file"
+                )
+        options = yaml.safe_load((place / "config.yaml").read_text())
+        return cls(place, place / f"{weights}.safetensors", options)
+
+
+def _shared(sources: Sequence[Source], options: PairOptions) -> dict[str, Any]:
+    """Model, images and transform: as asked for, or as all run folders agree."""
+    defaults = {"model": "glyphnet", "model_kwargs": None, "data": "digits", "image_size": None}
+    shared: dict[str, Any] = {}
+    for name in ("model", "model_kwargs", "data", "image_size", "transform"):
+        asked = getattr(options, name)
+        found = [s.run_options[name] for s in sources if s.run_options is not None]
+        if asked is None and any(value != found[0] for value in found):
+            raise InputError(
+                f"the runs differ in {name} ({', '.join(map(str, found))}); only runs of the "
+                f"same one can be compared: give fewer to --finetuned, or --{name}"
+            )
+        shared[name] = asked if asked is not None else (found or [defaults.get(name)])[0]
+    shared["transform"] = shared["transform"] or (
+        "digits" if shared["data"] == "digits" else "timm"
+    )
+    return shared
+
+
+def _labels(sources: Sequence[Source]) -> list[str]:
+    """Names of files or folders, with the folder above where they would repeat."""
+    paths = [s.path.resolve() for s in sources]
+    names = [path.name if path.is_dir() else path.stem for path in paths]
+    unique = len(set(names)) == len(names)
+    pairs = zip(paths, names, strict=True)
+    labels = names if unique else [f"{path.parent.name}/{name}" for path, name in pairs]
+    if len(set(labels)) < len(labels):
+        raise InputError(f"--finetuned names a checkpoint twice ({', '.join(labels)}): remove one")
+    return labels
+
+
+def _pair(
+    label: str, source: Source, model: Module, domains: Domains, options: PairOptions
+) -> Pair:
+    before, head = _before(source, options)
+    weights1, sha1 = _weights(model, source.checkpoint, need_classifier=True)
+    weights0, sha0 = _weights(model, before, need_classifier=head == OWN_HEAD)
+    if head == SAME_HEAD:
+        prefix = classifier_name(model) + "."
+        weights0 |= {name: w for name, w in weights1.items() if name.startswith(prefix)}
+    if all(torch.equal(weights0[name], weights1[name]) for name in weights0):
+        raise InputError(
+            f"'{source.checkpoint}' holds the same weights as '{before}'; a checkpoint after "
+            "fine-tuning was expected: check --finetuned and --pretrained"
+        )
+    images, splits = _images(source, domains, options)
+    facts = {
+        "run": label,
+        "checkpoint": str(source.checkpoint),
+        "sha256": sha1,
+        "pretrained": str(before),
+        "pretrained_sha256": sha0,
+        "head": head,
+        **_run_facts(source, splits),
+        "iid_images": sum(len(images[e]) for e in images if splits[e] != "ood"),
+        "ood_images": sum(len(images[e]) for e in images if splits[e] == "ood"),
+    }
+    return Pair(label, weights0, weights1, images, splits, facts)
+
+
+def _before(source: Source, options: PairOptions) -> tuple[str | Path, str]:
+    """The checkpoint before fine-tuning, and whose classifier is used there."""
+    if options.pretrained is not None:
+        return WEIGHTS.get(options.pretrained, options.pretrained), SAME_HEAD
+    if source.run_options is None:
+        raise InputError(
+            f"'{source.path}' is a checkpoint file, which does not say what it was fine-tuned "
+            "from: give the checkpoint before fine-tuning as --pretrained"
+        )
+    return source.path / "init.safetensors", OWN_HEAD
+
+
+def _weights(model: Module, path: str | Path, *, need_classifier: bool) -> tuple[Weights, str]:
+    report = load_checkpoint(model, path)
+    if need_classifier and report.classifier_set_aside:
+        raise InputError(
+            f"'{path}': {report.classifier_set_aside}; a classifier of the {model.num_classes} "
+            "classes of the images was expected: check --finetuned and --data"
+        )
+    return {name: t.clone() for name, t in float_state(model).items()}, report.sha256
+
+
+def _images(
+    source: Source, domains: Domains, options: PairOptions
+) -> tuple[dict[str, Indices], dict[str, str]]:
+    """Held-out images of training environments, all images of others."""
+    run = source.run_options
+    test_envs = options.test_env or tuple(run["test_env"] if run else ())
+    for name in test_envs if options.test_env else ():
+        if name not in domains.environments:
+            raise InputError(
+                f"test environment '{name}' is not among {', '.join(domains.environments)}: "
+                "change --test_env"
+            )
+    images, splits = {}, {}
+    for name, env in domains.environments.items():
+        is_training = run is not None and name not in test_envs
+        kept, held_out = holdout(env, run["split_seed"] if run and is_training else 0)
+        images[name] = held_out if is_training else np.concatenate([held_out, kept])
+        splits[name] = "ood" if name in test_envs else "iid" if is_training else "given"
+    return images, splits
+
+
+def _run_facts(source: Source, splits: dict[str, str]) -> dict[str, Any]:
+    envs = {
+        "train_envs": [env for env, split in splits.items() if split != "ood"],
+        "test_envs": [env for env, split in splits.items() if split == "ood"],
+    }
+    names = ("drop_rate", "seed", "steps", "optimizer", "lr")
+    run = source.run_options
+    if run is None:
+        return dict.fromkeys(names) | {"from_scratch": False, "train_loss": None} | envs
+    metrics = source.path / "metrics.jsonl"
+    lines = metrics.read_text().splitlines() if metrics.is_file() else []
+    loss = json.loads(lines[-1])["train_loss"] if lines else None
+    known = {name: run[name] for name in names}
+    return known | {"from_scratch": run["pretrained"] == "none", "train_loss": loss} | envs
+
+
+def example_runs() -> tuple[str, ...]:
+    """The fine-tunings of the embedded digits that come with the project.
+
+    They were made by `finetuning.train`; their `config.yaml` is the recipe.
+    """
+    folder = Path(__file__).parent / "examples"
+    return tuple(str(path.parent) for path in sorted(folder.glob("*/config.yaml")))

@@ -1,0 +1,99 @@
+r"""Taylor expansion of a network around its pretrained weights.
+
+.. math:: f_\mathrm{lin}(x; \theta_1) = f(x; \theta_0) + J_{\theta_0}(x)\,(\theta_1 - \theta_0)
+
+Weights are dictionaries from names to tensors: parameters, and float buffers where they moved.
+Shapes: N examples, C outputs, D features.
+
+References:
+    | Task Arithmetic in the Tangent Space (Ortiz-Jimenez et al., 2023)
+    | https://arxiv.org/abs/2305.12827
+    | On Lazy Training in Differentiable Programming (Chizat et al., 2019)
+    | https://arxiv.org/abs/1812.07956
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call, jvp
+from torch.nn import Module
+
+from probes.forward_mode import forward_mode_rules
+
+Weights = dict[str, Tensor]
+Outputs = TypeVar("Outputs")
+
+
+def taylor_outputs(
+    model: Module, params0: Weights, params1: Weights, x: Float[Tensor, "N ..."]
+) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:
+    r"""Outputs at :math:`\theta_0` and their first-order change towards :math:`\theta_1`.
+
+    Returns:
+        :math:`f(x; \theta_0)` and :math:`J_{\theta_0}(x)\,(\theta_1 - \theta_0)`, as logits.
+
+    Example:
+        >>> layer = torch.nn.Linear(3, 2)
+        >>> params0 = {name: p.detach() for name, p in layer.named_parameters()}
+        >>> params1 = {name: p + 1 for name, p in params0.items()}
+        >>> f0, df = taylor_outputs(layer, params0, params1, torch.ones(4, 3))
+        >>> df[0]
+        tensor([4., 4.])
+    """
+    delta = displacement(params0, params1)
+    return first_order(lambda p: functional_call(model, p, (x,)), params0, delta)
+
+
+def displacement(params0: Weights, params1: Weights) -> Weights:
+    r""":math:`\delta = \theta_1 - \theta_0`, tensor by tensor."""
+    return {name: params1[name] - p for name, p in params0.items()}
+
+
+def shifted(params0: Weights, delta: Weights, alpha: float = 1.0) -> Weights:
+    r""":math:`\theta_0 + \alpha \delta`; weights that `delta` leaves out stay."""
+    return params0 | {name: torch.add(params0[name], d, alpha=alpha) for name, d in delta.items()}
+
+
+def first_order(
+    function: Callable[[Weights], Outputs], params0: Weights, delta: Weights
+) -> tuple[Outputs, Outputs]:
+    r"""The function at :math:`\theta_0` and its derivative along :math:`\delta`.
+
+    Only the tensors that `delta` names move; the others cost nothing.
+    """
+    moving = {name: params0[name] for name in delta}
+    with torch.no_grad(), forward_mode_rules():
+        return jvp(lambda p: function(params0 | p), (moving,), (delta,))
+
+
+def second_order(
+    function: Callable[[Weights], Outputs], params0: Weights, delta: Weights
+) -> tuple[Outputs, Outputs]:
+    r"""The derivatives :math:`Df[\delta]` and :math:`D^2f[\delta, \delta]` at :math:`\theta_0`.
+
+    The second is the derivative of the first, by nesting forward mode.
+    """
+    moving = {name: params0[name] for name in delta}
+
+    def slope(weights: Weights) -> Outputs:
+        return jvp(lambda p: function(params0 | p), (weights,), (delta,))[1]
+
+    with torch.no_grad(), forward_mode_rules():
+        return jvp(slope, (moving,), (delta,))
+
+
+def explained_displacement(
+    f0: Float[Tensor, "N C"], df: Float[Tensor, "N C"], f1: Float[Tensor, "N C"]
+) -> Float[Tensor, ""]:
+    r"""Explained fraction of the output change.
+
+    .. math:: R^2 = 1 - \|f_1 - f_0 - df\|^2 / \|f_1 - f_0\|^2
+
+    One for a network that is linear in its parameters; negative where the expansion is worse
+    than predicting no change at all.
+    """
+    change = f1 - f0
+    return 1 - (change - df).square().sum() / change.square().sum()
