@@ -2,13 +2,17 @@
 
 A number without an interval carries NaN bounds; every comparison with it is then false, so a rule
 that decides by intervals cannot be decided by such a number.
+
+Shapes: N rows of a record.
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool
 
 MINUS, DASH = "\u2212", "\u2013"
 _SMALL, _LARGE = 5e-4, 1e4  # below, three decimals would print 0.000
@@ -72,10 +76,7 @@ def select(
         at: Position along the path; all positions where None.
         **where: Column names and the value that each must have.
     """
-    chosen = np.full(len(values), True) if at is None else np.isclose(values["at"], at)
-    for column, value in {"metric": metric, **where}.items():
-        chosen &= (values[column] == value).to_numpy(bool, na_value=False)
-    return values.loc[chosen, :]
+    return values.loc[_matching(values, metric, at, where), :]
 
 
 def estimate(
@@ -86,13 +87,21 @@ def estimate(
     Raises:
         ValueError: If several rows fit: the record repeats itself or the query is too wide.
     """
-    rows = select(values, metric, at=at, **where)
+    rows = np.flatnonzero(_matching(values, metric, at, where))
     if len(rows) > 1:
         raise ValueError(f"{len(rows)} rows of '{metric}' fit {where} at {at}; one was expected")
-    if rows.empty:
+    if not len(rows):
         return None
-    row = rows.iloc[0]
-    return Estimate(float(row["value"]), float(row["low"]), float(row["high"]))
+    return Estimate(*(float(values[column].iloc[rows[0]]) for column in ("value", "low", "high")))
+
+
+def _matching(
+    values: pd.DataFrame, metric: str, at: float | None, where: Mapping[str, str]
+) -> Bool[np.ndarray, " N"]:
+    chosen = np.full(len(values), True) if at is None else np.isclose(values["at"], at)
+    for column, value in {"metric": metric, **where}.items():
+        chosen &= (values[column] == value).to_numpy(bool, na_value=False)
+    return chosen
 
 
 def ordered(values: pd.DataFrame, column: str, **where: str) -> list[str]:

@@ -115,6 +115,7 @@ def _converted(tensors: Tensors, model: Module, head: str) -> tuple[Tensors, lis
     try:
         converted: Tensors = convert(dict(tensors), model)
     except Exception as error:
+        # On names that they do not know, timm's converters fail in any way whatever.
         log.debug("timm cannot convert this checkpoint, which will be refused: %r", error)
         return tensors, []
     resized = [

@@ -26,7 +26,7 @@ Kind = Literal["paper", "timm", "digits"]
 Transform = Callable[[Image.Image], Tensor]
 DataConfig = Mapping[str, Any]
 
-_MAX_SHIFT = 2  # pixels of 32; a digit keeps two or more pixels of paper around it
+_MAX_SHIFT = 2  # pixels of 32; the frame of paper around a digit is three pixels wide
 _JITTER = 0.2  # brightness and contrast are scaled by 0.8 to 1.2
 
 

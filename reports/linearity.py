@@ -51,11 +51,7 @@ def write_report(record: Record, folder: Path, output: Path) -> Path:
     Raises:
         InputError: If the record is another probe's, or `output` exists or cannot be created.
     """
-    if record.probe != PROBE:
-        raise InputError(
-            f"'{folder}' is a record of the probe '{record.probe}'; one of '{PROBE}' was "
-            "expected: name a folder that `python -m probes.linearity` wrote"
-        )
+    _check_probe(record, folder)
     check_new_file(output)
     shown, files = _figures(record)
     data = {
@@ -74,6 +70,14 @@ def write_report(record: Record, folder: Path, output: Path) -> Path:
         "draws": record.provenance["num_draws"],
     }
     return typeset(TEMPLATES / "linearity.typ", data, files, output, _attachments(folder))
+
+
+def _check_probe(record: Record, folder: Path) -> None:
+    if record.probe != PROBE:
+        raise InputError(
+            f"'{folder}' is a record of the probe '{record.probe}'; one of '{PROBE}' was "
+            "expected: name a folder that `python -m probes.linearity` wrote"
+        )
 
 
 def _subtitle(record: Record) -> str:

@@ -1,5 +1,6 @@
 """Tests for core/glyphs.py, core/glyphnet.py and the bundled weights."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
@@ -21,9 +22,12 @@ RECIPES = get_args(Recipe)
 SPLITS = get_args(Split)
 
 
+drawn = cache(glyph_masks)  # in all fonts within a second, but not in every test
+
+
 def renderings(split: Split, recipe: Recipe, seed: int = 0) -> tuple[Tensor, Tensor]:
     """One image of every mask, in the pixel range of the network."""
-    masks, labels = glyph_masks(split)
+    masks, labels = drawn(split)
     images = glyph_images(masks, recipe, Generator().manual_seed(seed))
     return images.to(torch.get_default_dtype()) * 2 - 1, labels
 
@@ -46,27 +50,27 @@ def test_no_class_is_a_digit_or_passes_for_one() -> None:
 def test_classes_are_forty_to_eighty_and_hold_no_twins() -> None:
     assert 40 <= len(GLYPHS) <= 80
     assert len(set(GLYPHS)) == len(GLYPHS)
-    twins = {"c", "f", "k", "o", "p", "s", "u", "v", "w", "x", "y", "z", "φ", "ψ"}
+    twins = {*"ckosuvwxzφψ"}
     assert not {g for g in GLYPHS if g in twins and g.upper() in GLYPHS}
 
 
 @pytest.mark.parametrize("split", SPLITS)
-def test_every_class_is_drawn_in_several_fonts(split: Split) -> None:
-    masks, labels = glyph_masks(split)
+def test_every_class_is_drawn_in_fonts_that_have_it(split: Split) -> None:
+    masks, labels = drawn(split)
     counts = torch.bincount(labels, minlength=len(GLYPHS))
 
     assert masks.dtype == torch.uint8 and masks.shape == (len(labels), 1, 48, 48)
-    assert counts.min() >= 2 and counts.max() == len(FONTS[split])
+    assert counts.min() >= 1 and counts.max() == len(FONTS[split])
 
 
 def test_every_mask_fills_the_same_square() -> None:
-    for box in ((mask[0] > 0).nonzero() for split in SPLITS for mask in glyph_masks(split)[0]):
+    for box in ((mask[0] > 0).nonzero() for split in SPLITS for mask in drawn(split)[0]):
         extent = box.amax(0) - box.amin(0) + 1
-        assert 26 <= extent.max() <= 28
+        assert extent.max() == 28
 
 
 def test_validation_shares_neither_fonts_nor_masks_with_training() -> None:
-    train, validation = ({m.numpy().tobytes() for m in glyph_masks(s)[0]} for s in SPLITS)
+    train, validation = ({m.numpy().tobytes() for m in drawn(s)[0]} for s in SPLITS)
 
     assert not set(FONTS["train"]) & set(FONTS["validation"])
     assert not train & validation
@@ -74,7 +78,7 @@ def test_validation_shares_neither_fonts_nor_masks_with_training() -> None:
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_images_are_a_function_of_the_generator(recipe: Recipe) -> None:
-    masks, _ = glyph_masks("validation")
+    masks, _ = drawn("validation")
     first, again = (glyph_images(masks, recipe, Generator().manual_seed(1)) for _ in range(2))
     other = glyph_images(masks, recipe, Generator().manual_seed(2))
 
@@ -106,7 +110,7 @@ def test_network_is_a_small_resnet_of_known_shape() -> None:
     phi = model.forward_head(model.forward_features(x), pre_logits=True)
 
     assert phi.shape == (2, 512) and model.num_features == 512
-    assert len(list(model.layer4.children())) == 3
+    assert len(list(model.get_submodule("layer4").children())) == 3
     assert 6e5 <= sum(p.numel() for p in model.parameters()) <= 1.2e6
     assert isinstance(model.get_classifier(), Linear)
 

@@ -75,7 +75,7 @@ def test_one_run_in_one_environment(tmp_path: Path) -> None:
 def test_eight_runs_in_six_environments(tmp_path: Path) -> None:
     runs = tuple(f"dropout0.9-s{i}" for i in range(7))
     envs = tuple(f"environment_{i}" for i in range(6))
-    blocks = tuple(f"stages.{i // 3}.blocks.{i % 3}" for i in range(18))
+    blocks = tuple(f"stages.{i // 3}.blocks.{i % 3}" for i in range(12))
     record = linearity_record(runs=(*runs, "scratch-s0"), envs=envs, blocks=blocks, lowest=-300)
     page = text(written(record, tmp_path / "eight"))
     assert all(name in page for name in (*runs, *envs, "scratch-s0"))
