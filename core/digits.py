@@ -54,7 +54,6 @@ def digit_environments() -> dict[
     return {env: (_rendered(env).copy(), targets[sources[env]]) for env in ENVIRONMENTS}
 
 
-@cache
 def source_indices() -> dict[str, Int64[np.ndarray, " N"]]:
     """Rows of `sklearn.datasets.load_digits` that each environment is made from.
 
