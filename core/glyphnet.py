@@ -68,5 +68,8 @@ def glyphnet(
         "channels": (8, 16, 32, 128),
         "stem_type": "deep",
         "stem_width": 8,
+        # A last BatchNorm scale of zero would put every block of a random network on the kink of
+        # its ReLU, where no derivative says what a step will do.
+        "zero_init_last": False,
     }
     return build_model_with_cfg(GlyphNet, "glyphnet", pretrained, **(architecture | kwargs))

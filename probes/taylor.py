@@ -81,7 +81,7 @@ def second_order(
     def slope(weights: Weights) -> Outputs:
         return jvp(lambda p: function(params0 | p), (weights,), (delta,))[1]
 
-    with torch.no_grad(), forward_mode_rules():
+    with torch.no_grad(), forward_mode_rules(order=2):
         return jvp(slope, (moving,), (delta,))
 
 
