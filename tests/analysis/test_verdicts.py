@@ -16,6 +16,8 @@ HIGH, LOW, AROUND = Estimate(0.8, 0.7, 0.9), Estimate(-0.8, -0.9, -0.7), Estimat
     ("r2", "radius", "control", "word"),
     [
         (HIGH, LAZY, {}, "near-linear"),
+        (Estimate(0.3, 0.2, 0.4), LAZY, {}, "weakly non-linear"),
+        (Estimate(0.5, 0.4, 0.6), LAZY, {}, "inconclusive"),
         (HIGH, LAZY, {"scratch": LOW}, "near-linear"),
         (HIGH, LAZY, {"scratch": Estimate(0.75, 0.65, 0.85)}, "inconclusive"),
         (HIGH, LAZY, {"scratch": Estimate(0.95, 0.93, 0.97)}, "weakly non-linear"),
