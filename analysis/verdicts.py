@@ -10,14 +10,15 @@ better than "nothing moved"), the same network trained from scratch (the control
 permuted displacements of the same norms. No verdict follows from a bare threshold on R2:
 
 near-linear
-    The interval lies above 0 and above the interval of every control in the record, and the
-    interval of the lazy radius alpha* lies above 1: the second-order term stays below the first
-    over the whole path, Chizat's criterion.
+    The interval lies above 1/2, so that the expansion explains more of the displacement than it
+    leaves, and above the interval of every control in the record; and the interval of the lazy
+    radius alpha* lies above 1: the second-order term stays below the first over the whole path,
+    Chizat's criterion.
 non-linear
     The interval lies below 0: the expansion is worse than predicting no change.
 weakly non-linear
-    The interval lies above 0, but that of the lazy radius lies below 1, or that of R2 lies below
-    that of a control.
+    The interval lies above 0, but below 1/2 or below that of a control, or that of the lazy
+    radius lies below 1.
 inconclusive
     A boundary that would decide lies inside an interval, or there is no interval.
 
@@ -34,6 +35,7 @@ from analysis.estimates import Estimate, estimate, number, select
 from core.records import Record
 
 UNKNOWN = Estimate(math.nan)
+HALF = 0.5  # as much explained as left
 _COMPARED = ["run", "split", "value", "low", "high"]
 
 
@@ -105,10 +107,10 @@ def verdict_word(r2: Estimate, radius: Estimate, control: Mapping[str, Estimate]
     if r2.high < 0:
         return "non-linear"
     above_controls = all(r2.low > other.high for other in control.values())
-    if r2.low > 0 and above_controls and radius.low > 1:
+    if r2.low > HALF and above_controls and radius.low > 1:
         return "near-linear"
     below_a_control = any(r2.high < other.low for other in control.values())
-    if r2.low > 0 and (radius.high < 1 or below_a_control):
+    if r2.low > 0 and (r2.high < HALF or radius.high < 1 or below_a_control):
         return "weakly non-linear"
     return "inconclusive"
 

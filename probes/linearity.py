@@ -48,9 +48,9 @@ class LinearityConfig(PairOptions):
 
     output: str | None = None
     """Record folder to create (default: runs/linearity, or the first free number after it)."""
-    samples: int = 256
+    samples: int = 128
     """Images per environment for the curves along the path."""
-    detail_samples: int = 64
+    detail_samples: int = 32
     """Images per environment for curvature, blocks and nulls, which cost more."""
     alphas: tuple[float, ...] = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5)
     """Positions on the path: 0 is pretrained, 1 fine-tuned, more is beyond."""
