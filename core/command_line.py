@@ -58,14 +58,14 @@ def _normalise(words: Sequence[str], config_class: type) -> list[str]:
     types = {f"--{f.name}": f.type for f in fields(config_class)}
     normalised: list[str] = []
     for flag, values in _by_flag(words):
-        if flag is not None:
-            normalised.append(flag)
         if types.get(flag or "") in {bool, bool | None} and not values:
             values = ["true"]
         if _is_tuple(types.get(flag or "")) and not (values and values[0].startswith("[")):
             of_text = "str" in str(types[flag or ""])
             values = [f"[{', '.join(json.dumps(v) if of_text else v for v in values)}]"]
-        normalised += values
+        # Joined, since argparse takes a value such as -1e-3 for a flag.
+        joined = flag is not None and len(values) == 1
+        normalised += [f"{flag}={values[0]}"] if joined else [*filter(None, [flag]), *values]
     return normalised
 
 

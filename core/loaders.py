@@ -93,6 +93,7 @@ def image_loader(
     Raises:
         InputError: If the digits' transform is asked for other images.
     """
+    check_transform(kind, domains)
     environments = list(domains.environments.values())
     pin = torch.accelerator.is_available()
     if kind != "digits":
@@ -103,14 +104,22 @@ def image_loader(
             num_workers=workers,
             pin_memory=pin,
         )
-    if any(environment.array is None for environment in environments):
-        raise InputError(
-            "the transform 'digits' is for the embedded digits; choose --transform paper or timm "
-            "for image folders"
-        )
     return DataLoader(
         ArrayDataset(environments, data_config, training=training),
         sampler=batches,  # type: ignore[arg-type]
         batch_size=None,
         pin_memory=pin,
     )
+
+
+def check_transform(kind: Kind, domains: Domains) -> None:
+    """Refuse the digits' transform for images that are not in memory.
+
+    Raises:
+        InputError: If an environment is a folder.
+    """
+    if kind == "digits" and any(e.array is None for e in domains.environments.values()):
+        raise InputError(
+            "the transform 'digits' is for the embedded digits; choose --transform paper or timm "
+            "for image folders"
+        )

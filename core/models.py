@@ -10,6 +10,7 @@ import difflib
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
+from typing import Any
 
 import timm
 import torch
@@ -25,7 +26,11 @@ Outputs = tuple[Float[Tensor, "N D"], Float[Tensor, "N C"]]
 
 
 def create_model(
-    name: str, num_classes: int, *, pretrained: bool = False, **kwargs: object
+    name: str,
+    num_classes: int,
+    *,
+    pretrained: bool = False,
+    **kwargs: Any,  # ruff: ignore[any-type] - timm's own arguments
 ) -> Module:
     """A timm model by name, with a classifier of `num_classes`.
 
@@ -36,7 +41,8 @@ def create_model(
         kwargs: Further arguments of `timm.create_model`.
 
     Raises:
-        InputError: If timm has no such model or the model takes no such argument.
+        InputError: If timm has no such model or pretrained tag, cannot build the model with
+            these arguments, or cannot fetch its weights.
     """
     if not timm.is_model(name):
         close = difflib.get_close_matches(name, timm.list_models(), n=3, cutoff=0.5)
@@ -46,13 +52,27 @@ def create_model(
         )
     try:
         model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **kwargs)
-    except TypeError as error:
+    except OSError as error:  # so are the download errors of Hugging Face's client
         raise InputError(
-            f"'{name}' does not take the arguments {sorted(kwargs)} ({error}); "
+            f"the pretrained weights of '{name}' cannot be fetched ({_first_line(error)}); go "
+            "online once, or give a checkpoint file"
+        ) from error
+    except RuntimeError as error:
+        raise InputError(
+            f"timm cannot build '{name}' ({_first_line(error)}); the names that carry weights are "
+            f"those of timm.list_models('{name.partition('.')[0]}*', pretrained=True)"
+        ) from error
+    except (AssertionError, AttributeError, TypeError, ValueError) as error:
+        raise InputError(
+            f"'{name}' does not take the arguments {kwargs} ({_first_line(error)}); "
             "see the model's signature in timm"
         ) from error
     classifier(model)
     return model
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def classifier_name(model: Module) -> str:

@@ -106,6 +106,8 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
             _check_positive(name, getattr(self, name))
         for period in self.average or ():
             _check_positive("average", period)
+        for name in ("weight_decay", "seed", "split_seed", "workers"):
+            _check_not_negative(name, getattr(self, name))
 
     @property
     def from_scratch(self) -> bool:
@@ -116,6 +118,11 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
 def _check_positive(name: str, value: float | None) -> None:
     if value is not None and not value > 0:
         raise InputError(f"--{name} is {value}; a positive number was expected")
+
+
+def _check_not_negative(name: str, value: float | None) -> None:
+    if value is not None and not value >= 0:
+        raise InputError(f"--{name} is {value}; zero or a positive number was expected")
 
 
 def resolve(config: TrainConfig) -> TrainConfig:

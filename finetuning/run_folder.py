@@ -118,8 +118,10 @@ class RunFolder:
         return torch.load(path, map_location=device, weights_only=True)
 
     def finish(self) -> None:
-        """Remove what only resuming needs."""
-        (self.path / "resume.pt").unlink(missing_ok=True)
+        """Remove what only resuming needs and what killed processes left half-written."""
+        for pattern in ("resume.pt", ".resume.*", ".metrics.*", ".*.safetensors.*.tmp"):
+            for file in self.path.glob(pattern):
+                file.unlink()
 
     def append_metrics(self, line: Mapping[str, Any]) -> None:
         """Add one evaluation, replacing whatever a killed process wrote of this step or later."""

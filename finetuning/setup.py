@@ -1,13 +1,14 @@
 """Everything a run needs before its first step: images, split and network, all checked."""
 
 import logging
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import timm.data
 import torch
 from jaxtyping import Int64
+from timm.data.config import resolve_model_data_config
 from torch.nn import Module
 
 from core.checkpoints import load_checkpoint, sha256
@@ -15,7 +16,8 @@ from core.device import select_device
 from core.domains import Domains, holdout, load_domains
 from core.errors import InputError
 from core.glyphnet import WEIGHTS
-from core.models import classifier, create_model
+from core.loaders import check_transform
+from core.models import classifier, classify, create_model, features_and_logits
 from core.records import provenance
 from finetuning.config import TrainConfig
 
@@ -58,15 +60,16 @@ def prepare(config: TrainConfig) -> Setup:
     train_envs = training_environments(config, domains)
     assert config.split_seed is not None
     splits = {name: holdout(e, config.split_seed) for name, e in domains.environments.items()}
-    model = build_model(config, len(domains.classes))
+    model = build_model(config, len(domains.classes)).to(device)
     data_config = resolve_data_config(config, model)
+    check_network(model, image_shape(config, domains, data_config))
     if config.channels_last:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Setup(
         domains=domains,
         train={name: splits[name][0] for name in train_envs},
         held_out={name: out for name, (_, out) in splits.items()},
-        model=model.to(device),
+        model=model,
         data_config=data_config,
         device=device,
         facts=_facts(config, domains, train_envs, device),
@@ -114,10 +117,57 @@ def build_model(config: TrainConfig, num_classes: int) -> Module:
 
 def resolve_data_config(config: TrainConfig, model: Module) -> dict[str, Any]:
     """Timm's input size, mean, std and interpolation, with the requested image size."""
-    data_config = timm.data.resolve_model_data_config(model)
+    data_config = resolve_model_data_config(model)
     if config.image_size is not None:
         data_config["input_size"] = (3, config.image_size, config.image_size)
     return data_config
+
+
+def image_shape(
+    config: TrainConfig, domains: Domains, data_config: dict[str, Any]
+) -> tuple[int, ...]:
+    """Channels, height and width of the images that the network will read.
+
+    Raises:
+        InputError: If the digits' transform is asked for other images or another size.
+    """
+    assert config.transform is not None
+    check_transform(config.transform, domains)
+    if config.transform != "digits":
+        return tuple(data_config["input_size"])
+    size = next(e.array.shape[1] for e in domains.environments.values() if e.array is not None)
+    if config.image_size not in {None, size}:
+        raise InputError(
+            f"--image_size is {config.image_size}; the transform 'digits' keeps the digits' "
+            f"{size} pixels: choose --transform paper or timm to resize them"
+        )
+    return (3, size, size)
+
+
+@torch.no_grad()
+def check_network(model: Module, shape: tuple[int, ...]) -> None:
+    r"""Refuse a network that cannot read such images or does more than classify its features.
+
+    Raises:
+        InputError: If the network fails on one image, or its output is not :math:`V \Phi + b`
+            (networks with an auxiliary head).
+    """
+    head = classifier(model)
+    image = torch.linspace(-1, 1, math.prod(shape), device=head.weight.device).view(1, *shape)
+    try:
+        features, logits = features_and_logits(model.eval(), image)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{type(model).__name__} cannot read an image of {' x '.join(map(str, shape))} "
+            f"({str(error).partition(chr(10))[0]}); change --image_size, --transform or the "
+            "size in --model_kwargs"
+        ) from error
+    gap = (classify(head.weight, head.bias, features) - logits).norm() / logits.norm()
+    if gap > 0.01:  # rounding in TF32 stays below
+        raise InputError(
+            f"the output of {type(model).__name__} is not its classifier applied to the features "
+            f"that it reads (they differ by {gap:.0%}); choose a network with a single head"
+        )
 
 
 def _facts(

@@ -86,9 +86,11 @@ def train(config: TrainConfig) -> Path:
     """
     config = resolve(config)
     RunFolder.check(config)
-    if RunFolder(Path(config.output)).finished:
+    folder = RunFolder(Path(config.output))
+    if folder.finished:
         log.info("%s is finished already", config.output)
-        return Path(config.output)
+        folder.finish()  # in case it was killed between its last two files
+        return folder.path
     setup = prepare(config)
     folder = RunFolder.open(config, setup.facts, setup.model.state_dict())
     progress = start(config, setup.model)
@@ -142,12 +144,14 @@ def loop(config: TrainConfig, setup: Setup, progress: Progress, folder: RunFolde
     for batch in bar:
         train_step(config, progress, batch)
         is_last = progress.step == config.steps
-        if is_last or progress.step % CHECK_LOSS_EVERY == 0:
+        is_evaluated = is_last or progress.step % config.eval_every == 0
+        # Before an evaluation as well: weights that are no numbers must not become the best.
+        if is_evaluated or progress.step % CHECK_LOSS_EVERY == 0:
             check_losses(progress)
         if config.checkpoint_every and progress.step % config.checkpoint_every == 0:
             name = f"step_{progress.step:06d}"
             folder.save_weights(name, progress.model.state_dict(), config, progress.step)
-        if is_last or progress.step % config.eval_every == 0:
+        if is_evaluated:
             bar.set_postfix(evaluate_and_save(config, setup, progress, folder))
 
 
@@ -228,6 +232,8 @@ def finish(config: TrainConfig, progress: Progress, folder: RunFolder) -> None:
     for period, average in progress.averages.items():
         if average.count:
             folder.save_weights(f"average_every_{period}", average.state, config, progress.step)
+        else:
+            log.warning("--average %d: no such step from --average_from on, no average", period)
     folder.save_weights("final", progress.model.state_dict(), config, progress.step)
     folder.finish()
 

@@ -136,7 +136,7 @@ class Bench:
         found = partial.load_or_compute(
             self._identity(pair, env, part), lambda: self._compute(pair, env, part)
         )
-        return {_parse_key(name): array for name, array in found.items()}
+        return {_parse_key(name): found[name] for name in sorted(found)}
 
     def float64_gap(self, pair: Pair) -> dict[str, float | int]:
         """How far R2 of the features moves when a few images are computed in float64."""
@@ -170,9 +170,9 @@ class Bench:
             x, y = x.to(self.device, self.dtype), y.to(self.device)
             sums = measure_batch(weights0, weights1, x, y)
             batches.append({k: torch.stack(both).cpu().numpy() for k, both in sums.items()})
-        return {
-            "|".join(map(str, key)): np.concatenate([b[key] for b in batches], axis=1)
-            for key in batches[0]
+        return {  # numbered, since a file does not keep the order of the blocks
+            "|".join([f"{i:04d}", *map(str, key)]): np.concatenate([b[key] for b in batches], 1)
+            for i, key in enumerate(batches[0])
         }
 
     def _path(self, weights0: Weights, weights1: Weights, x: Tensor, y: Tensor) -> Sums:
@@ -223,7 +223,7 @@ class Bench:
 
 
 def _parse_key(name: str) -> Key:
-    metric, layer, at = name.split("|")
+    _, metric, layer, at = name.split("|")
     return Key(metric, layer, None if at == "None" else float(at))
 
 

@@ -1,7 +1,8 @@
 """Tests for core/command_line.py."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import yaml
@@ -36,19 +37,19 @@ def test_words_flags_and_lists() -> None:
     assert parse(Options, words) == expected
 
 
-def test_a_printed_configuration_is_read_back(tmp_path: pytest.TempPathFactory) -> None:
+def test_a_printed_configuration_is_read_back(tmp_path: Path) -> None:
     options = Options(envs=("a",), rate=0.25, milestones=(3,))
-    file = tmp_path / "run.yaml"  # type: ignore[operator]
+    file = tmp_path / "run.yaml"
     file.write_text(as_yaml(options))
     assert parse(Options, ["--config", str(file)]) == options
-    assert parse(Options, ["--config", str(file), "--rate", "0.5"]).rate == 0.5
+    assert parse(Options, ["--config", str(file), "--rate", "0.5"]) == replace(options, rate=0.5)
 
 
 def test_print_config_is_yaml(capsys: pytest.CaptureFixture) -> None:
     with pytest.raises(SystemExit) as exit_:
         parse(Options, ["--rate", "0.75", "--print_config"])
     assert exit_.value.code == 0
-    assert yaml.safe_load(capsys.readouterr().out)["rate"] == 0.75
+    assert yaml.safe_load(capsys.readouterr().out)["rate"] == pytest.approx(0.75)
 
 
 @pytest.mark.parametrize("words", [["--nonsense", "1"], ["--rate", "many"], ["--rate", "1.5"]])
@@ -89,3 +90,82 @@ def test_sizes_that_are_none(text: str) -> None:
     with pytest.raises(InputError, match="is not a size"):
         parse_bytes(text)
     assert parse_bytes("2GB") == 2 * parse_bytes("1000 MB")
+
+
+def test_wrong_input_that_an_action_finds_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def refusing(_: Options) -> None:
+        raise InputError("no images in 'x'; expected some")
+
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as exit_:
+        run(refusing, Options)
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == "error: no images in 'x'; expected some\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--envs"], Options(envs=())),
+        (["--envs", "a"], Options(envs=("a",))),
+        (["--envs=[a, b]"], Options(envs=("a", "b"))),
+        (["--envs", "[a, b]"], Options(envs=("a", "b"))),
+        (["--envs", "1", "yes", "null"], Options(envs=("1", "yes", "null"))),  # words, not YAML
+        (["--envs", "it's", 'a "b"', "c: d"], Options(envs=("it's", 'a "b"', "c: d"))),
+        (["--compile", "--envs", "a"], Options(envs=("a",), compile=True)),
+        (["--compile", "false"], Options()),
+        (["--compile=true"], Options(compile=True)),
+        (["--freeze"], Options(freeze=True)),
+        (["--rate", "-1e-3"], Options(rate=-1e-3)),
+        (["--milestones", "7"], Options(milestones=(7,))),
+    ],
+)
+def test_ways_to_write_an_option(words: list[str], expected: Options) -> None:
+    assert parse(Options, words) == expected
+
+
+@pytest.mark.parametrize(
+    "words", [["stray"], ["--milestones", "1", "two"], ["--compile", "maybe"]]
+)
+def test_values_of_the_wrong_type_exit_with_2(
+    words: list[str], capsys: pytest.CaptureFixture
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(Options, words)
+    assert exit_.value.code == 2
+    assert "error" in capsys.readouterr().err
+
+
+def test_the_configuration_that_is_printed_is_the_one_that_is_used(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words = ["--envs", "a b", "c", "--milestones", "1", "2", "--compile"]
+    with pytest.raises(SystemExit):
+        parse(Options, [*words, "--print_config"])
+    file = tmp_path / "printed.yaml"
+    file.write_text(capsys.readouterr().out)
+
+    assert parse(Options, ["--config", str(file)]) == parse(Options, words)
+
+
+def test_help_explains_every_option(capsys: pytest.CaptureFixture) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        parse(Options, ["--help"], about="What it does.\n\nDetails.")
+    said = capsys.readouterr().out
+
+    assert exit_.value.code == 0
+    assert "What it does." in said and "Details" not in said
+    assert "Environments." in said and "Rate." in said
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("1", 1), ("2gb", 2 * 10**9), (" 1.5 MB ", 1_500_000), ("3k", None)]
+)
+def test_sizes_in_bytes(text: str, expected: int | None) -> None:
+    if expected is None:
+        with pytest.raises(InputError, match="such as 2GB"):
+            parse_bytes(text)
+    else:
+        assert parse_bytes(text) == expected

@@ -1,6 +1,8 @@
 """Tests for core/records.py."""
 
 import json
+import platform
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from pandas.testing import assert_frame_equal
 from core.errors import InputError
 from core.records import (
     COLUMNS,
+    PACKAGES,
     Metric,
     Record,
     check_new,
@@ -22,7 +25,10 @@ from core.records import (
 
 
 def a_record() -> Record:
-    rows = [{"run": "erm", "metric": "accuracy", "value": 0.5, "at": 0.25}, {"run": "b", "seed": 3}]
+    rows = [
+        {"run": "erm", "metric": "accuracy", "value": 0.5, "at": 0.25},
+        {"run": "b", "seed": 3},
+    ]
     metrics = {"accuracy": Metric(title="accuracy", direction="higher", low=0, high=1)}
     return Record(
         probe="p",
@@ -96,3 +102,51 @@ def test_free_names_are_numbered(tmp_path: Path) -> None:
     (tmp_path / "r").mkdir()
     (tmp_path / "r-2").mkdir()
     assert free_name(tmp_path / "r") == tmp_path / "r-3"
+
+
+def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="already exists"), new_folder(tmp_path / "r") as inside:
+        (inside / "ours").write_text("ours")
+        (tmp_path / "r").mkdir()
+        (tmp_path / "r" / "theirs").write_text("theirs")
+
+    assert [path.name for path in tmp_path.iterdir()] == ["r"]
+    assert (tmp_path / "r" / "theirs").read_text() == "theirs"
+
+
+def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
+    with new_folder(tmp_path / "deep" / "r") as inside:
+        (inside / "file").write_text("x")
+        assert not (tmp_path / "deep" / "r").exists()
+
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["r"]
+    assert (tmp_path / "deep" / "r" / "file").read_text() == "x"
+
+
+def test_rows_become_the_declared_columns() -> None:
+    frame = tidy([{"value": 1, "seed": 2, "env": "art"}, {"low": 0.5}])
+
+    assert list(frame.columns) == list(COLUMNS)
+    assert {name: str(dtype) for name, dtype in frame.dtypes.items()} == COLUMNS
+    assert frame["seed"].isna().tolist() == [False, True]
+    assert tidy([]).empty and list(tidy([]).columns) == list(COLUMNS)
+
+
+def test_a_record_without_arrays_has_no_file_for_them(tmp_path: Path) -> None:
+    record = replace(a_record(), arrays={})
+    with new_folder(tmp_path / "r") as inside:
+        record.write(inside)
+
+    assert {path.name for path in (tmp_path / "r").iterdir()} == {"record.json", "values.parquet"}
+    assert Record.read(tmp_path / "r").arrays == {}
+
+
+def test_the_provenance_names_versions_commit_and_facts() -> None:
+    found = provenance(device="cpu", seconds=1.5)
+
+    assert found["versions"]["numpy"] == np.__version__
+    assert set(found["versions"]) == set(PACKAGES)
+    assert found["python"] == platform.python_version()
+    assert "commit" in found
+    assert (found["device"], found["seconds"]) == ("cpu", 1.5)
+    assert json.loads(json.dumps(found)) == found

@@ -1,0 +1,280 @@
+"""Tests for probes/linearity.py, pairs.py, partial.py and linearity_metrics.py, end to end."""
+
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from pandas.testing import assert_frame_equal
+from safetensors.torch import load_file, save_file
+
+from core.errors import InputError
+from core.records import Record
+from finetuning.config import TrainConfig
+from finetuning.train import train
+from probes import linearity
+from probes.linearity import LinearityConfig, measure
+from probes.linearity_metrics import barrier
+from probes.pairs import PairOptions, example_runs, load_pairs
+from probes.partial import PartialResults
+from tests.image_files import write_domains
+
+TINY = {"samples": 12, "detail_samples": 3, "draws": 1, "alphas": (0.5, 1.0), "device": "cpu"}
+WORDS = ["--samples", "12", "--detail_samples", "3", "--draws", "1", "--alphas", "0.5", "1.0"]
+
+
+@pytest.fixture(autouse=True)
+def float32() -> None:
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """ERM, dropout and scratch, three steps each, of the same seed."""
+    torch.set_default_dtype(torch.float32)
+    folder = tmp_path_factory.mktemp("runs")
+    recipes = {"erm": {"drop_rate": 0.0}, "dropout": {}, "scratch": {"pretrained": "none"}}
+    options = {"steps": 3, "eval_every": 3, "batch_size": 4, "device": "cpu"}
+    return tuple(
+        str(train(TrainConfig(output=str(folder / name), **(options | recipe))))
+        for name, recipe in recipes.items()
+    )
+
+
+@pytest.fixture(scope="module")
+def record(runs: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Record:
+    torch.set_default_dtype(torch.float32)
+    output = str(tmp_path_factory.mktemp("record") / "r")
+    return measure(LinearityConfig(finetuned=runs, output=output, **TINY))
+
+
+def test_every_metric_is_declared_and_has_its_interval(record: Record) -> None:
+    values = record.values
+    assert set(values["metric"]) <= set(record.metrics)
+    exact = {"buffer_share", "weight_displacement", "float64_gap"}
+    undefined_on_a_resample = {"linear_gain_share"}
+    others = values[~values["metric"].isin(exact | undefined_on_a_resample)]
+    assert others["low"].notna().all()
+    assert (others["low"] <= others["value"] + 1e-9).all()
+    assert (others["value"] <= others["high"] + 1e-9).all()
+    assert values[values["metric"].isin(exact)]["low"].isna().all()
+
+
+def test_the_arrays_give_the_values_back(record: Record) -> None:
+    numerator, denominator = record.arrays["erm|rotated|explained_displacement|features|1.0"]
+    rows = record.values
+    row = rows[
+        (rows["run"] == "erm")
+        & (rows["env"] == "rotated")
+        & (rows["layer"] == "features")
+        & (rows["metric"] == "explained_displacement")
+        & (rows["at"] == 1.0)
+    ]
+    assert row["value"].item() == pytest.approx(1 - numerator.sum() / denominator.sum())
+    assert row["num_examples"].item() == 12
+
+
+def test_running_statistics_that_moved_are_part_of_the_displacement(record: Record) -> None:
+    share = record.values[record.values["metric"] == "buffer_share"].set_index("run")["value"]
+    assert share["erm"] == share["dropout"] == 0  # BatchNorm frozen
+    assert share["scratch"] > 0
+
+
+def test_runs_of_one_seed_are_compared_on_the_same_images(record: Record) -> None:
+    rows = record.values
+    differences = rows[rows["metric"] == "explained_displacement_difference"]
+    assert set(differences["run"]) == {"dropout - erm", "scratch - erm"}
+    whole = rows[
+        (rows["metric"] == "explained_displacement")
+        & (rows["layer"] == "features")
+        & (rows["at"] == 1.0)
+        & (rows["env"] == "all")
+        & (rows["split"] == "ood")
+    ].set_index("run")["value"]
+    found = differences[(differences["env"] == "all") & (differences["split"] == "ood")]
+    found = found.set_index("run")["value"]
+    assert found["dropout - erm"] == pytest.approx(whole["dropout"] - whole["erm"])
+
+
+def test_the_splits_are_the_runs_own(record: Record) -> None:
+    splits = record.values.dropna(subset=["split"]).groupby("env")["split"].unique()
+    assert {env: list(split) for env, split in splits.items() if env != "all"} == {
+        "ink": ["iid"],
+        "outline": ["iid"],
+        "photo": ["iid"],
+        "rotated": ["ood"],
+    }
+
+
+def test_float32_is_close_to_float64(record: Record) -> None:
+    gaps = record.values[record.values["metric"] == "float64_gap"]["value"]
+    assert (gaps < 1e-3).all()
+
+
+def test_a_killed_probe_continues(
+    runs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = LinearityConfig(finetuned=runs[:1], output=str(tmp_path / "r"), **TINY)
+    compute, seen = linearity.Bench._compute, []
+
+    def killed(self: linearity.Bench, *args: object) -> dict:
+        seen.append(args)
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        return compute(self, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(linearity.Bench, "_compute", killed)
+    with pytest.raises(KeyboardInterrupt):
+        measure(config)
+    measured = measure(config)
+    assert len(seen) == 4 + 5  # three parts of eight were kept
+    PartialResults.beside(tmp_path / "r").remove()
+    assert_frame_equal(measured.values, measure(config).values)
+
+
+def probe(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
+    monkeypatch.setattr(sys, "argv", ["linearity", *WORDS, *words])
+    with pytest.raises(SystemExit) as exit_:
+        linearity.main()
+        sys.exit(0)
+    return exit_.value.code  # type: ignore[return-value]
+
+
+def test_the_command_writes_a_record_and_its_report(
+    runs: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    output = tmp_path / "r"
+    words = ["--finetuned", *runs, "--output", str(output)]
+    assert probe(words, monkeypatch) == 0
+    files = {"record.json", "values.parquet", "arrays.safetensors", "linearity.pdf"}
+    assert {p.name for p in output.iterdir()} == files
+    assert {p.name for p in tmp_path.iterdir()} == {"r"}
+    assert str(output / "linearity.pdf") in capsys.readouterr().out
+    before = (output / "record.json").read_bytes()
+    assert probe(words, monkeypatch) == 2
+    assert (output / "record.json").read_bytes() == before
+
+
+def test_a_foreign_checkpoint_has_the_fine_tuned_head_on_both_sides(
+    runs: tuple[str, ...],
+) -> None:
+    file = str(Path(runs[0]) / "final.safetensors")
+    options = PairOptions(finetuned=(file,), pretrained="glyphnet.rich", data="digits")
+    pair = load_pairs(options).pairs[0]
+    assert pair.facts["head"] == "fine-tuned head on both sides"
+    assert torch.equal(pair.weights0["fc.weight"], pair.weights1["fc.weight"])
+    assert set(pair.splits.values()) == {"given"}
+    own = load_pairs(PairOptions(finetuned=(runs[0],))).pairs[0]
+    assert own.facts["head"] == "own initial head"
+    assert not torch.equal(own.weights0["fc.weight"], own.weights1["fc.weight"])
+    assert torch.equal(
+        own.weights0["layer1.0.conv1.weight"], pair.weights0["layer1.0.conv1.weight"]
+    )
+
+
+def wrong(case: str, runs: tuple[str, ...], folder: Path) -> tuple[list[str], str]:
+    final = Path(runs[0]) / "final.safetensors"
+    broken = folder / "in"
+    broken.mkdir()
+    if case == "truncated":
+        (broken / "t.safetensors").write_bytes(final.read_bytes()[:1000])
+        return [
+            "--finetuned",
+            str(broken / "t.safetensors"),
+            "--pretrained",
+            "glyphnet.rich",
+        ], "t.saf"
+    if case == "mismatched":
+        state = load_file(final)
+        state["layer1.0.conv1.weight"] = state["layer1.0.conv1.weight"][:2].clone()
+        save_file(state, broken / "m.safetensors")
+        return [
+            "--finetuned",
+            str(broken / "m.safetensors"),
+            "--pretrained",
+            "glyphnet.rich",
+        ], "misshapen"
+    if case == "code":
+        torch.save({"model": shutil.rmtree}, broken / "c.pt")
+        return ["--finetuned", str(broken / "c.pt"), "--pretrained", "glyphnet.rich"], "c.pt"
+    if case == "no images":
+        return ["--finetuned", *runs, "--data", str(broken)], "no images"
+    if case == "unfinished":
+        shutil.copy(Path(runs[0]) / "config.yaml", broken)
+        return ["--finetuned", str(broken)], "finished run folder"
+    if case == "classes":
+        write_domains(broken / "data")
+        return [
+            "--finetuned",
+            runs[0],
+            "--data",
+            str(broken / "data"),
+            "--transform",
+            "paper",
+        ], "classes"
+    return {
+        "model": (["--finetuned", *runs, "--model", "resnet5"], "not a model"),
+        "environment": (["--finetuned", *runs, "--envs", "moon"], "'moon' is not in"),
+        "test environment": (["--finetuned", *runs, "--test_env", "moon"], "moon"),
+        "before": (["--finetuned", str(final)], "--pretrained"),
+        "same": (["--finetuned", str(final), "--pretrained", str(final)], "same weights"),
+        "twice": (["--finetuned", runs[0], runs[0]], "twice"),
+        "memory": (["--finetuned", runs[0], "--memory", "1KB"], "needs at least"),
+        "samples": (["--samples", "0"], "at least 1"),
+    }[case]
+
+
+CASES = "truncated mismatched code classes unfinished model environment before same twice memory"
+
+
+@pytest.mark.parametrize("case", [*CASES.split(), "samples", "no images", "test environment"])
+def test_wrong_input_is_one_sentence_and_leaves_nothing(
+    case: str,
+    runs: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    words, expected = wrong(case, runs, tmp_path)
+    assert probe([*words, "--output", str(tmp_path / "r")], monkeypatch) == 2
+    error = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(error) == 1
+    assert expected in error[0]
+    assert {p.name for p in tmp_path.iterdir()} == {"in"}
+
+
+def test_an_unwritable_output_is_refused_before_the_work(
+    runs: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["--finetuned", *runs, "--output", str(tmp_path / "file" / "r")]
+    assert probe(words, monkeypatch) == 2
+    assert "is a file" in capsys.readouterr().err
+
+
+def test_the_embedded_example_is_complete() -> None:
+    pairs = load_pairs(PairOptions(finetuned=example_runs())).pairs
+    assert [pair.run for pair in pairs] == ["erm-s0", "dropout0.9-s0", "scratch-s0"]
+    assert [pair.facts["from_scratch"] for pair in pairs] == [False, False, True]
+
+
+def test_barrier_by_hand() -> None:
+    alphas = np.array([0.0, 0.5, 1.0])
+    assert barrier(np.array([0.5, 0.75, 1.0]), alphas) == 0
+    assert barrier(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]), alphas) == pytest.approx(
+        [0.75, 0]
+    )
+
+
+def test_options_that_make_no_sense() -> None:
+    for options in ({"alphas": ()}, {"alphas": (0.0, 1.0)}, {"memory": "much"}, {"draws": 0}):
+        with pytest.raises(InputError):
+            LinearityConfig(**options)
