@@ -13,6 +13,7 @@ References:
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
@@ -22,7 +23,7 @@ LEVEL = 0.95
 NUM_RESAMPLES = 1000
 
 Counts = Float[np.ndarray, "B N"]
-Row = dict[str, float | int]
+Row = dict[str, Any]
 
 
 def bootstrap_counts(
@@ -69,7 +70,7 @@ def ratio_interval(
 ) -> Row:
     r"""Interval of a function of :math:`\sum_i a_i / \sum_i b_i`."""
     value, resampled = ratio(numerator, denominator, counts)
-    return interval(transform(value), transform(resampled), len(numerator))
+    return interval(float(transform(value)), transform(resampled), len(numerator))
 
 
 def ratio(

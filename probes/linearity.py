@@ -152,10 +152,10 @@ class Bench:
         self, pair: Pair, env: str, images: np.ndarray, dtype: torch.dtype
     ) -> float:
         model = copy.deepcopy(self.model).to(dtype)
-        ends = (self._to_device(w, dtype) for w in (pair.weights0, pair.weights1))
+        weights0, weights1 = (self._to_device(w, dtype) for w in (pair.weights0, pair.weights1))
         x, y = next(iter(self._loader(env, images)))
         x, y = x.to(self.device, dtype), y.to(self.device)
-        sums = path_sums(model, *ends, x, y, alphas=(), blocks=())
+        sums = path_sums(model, weights0, weights1, x, y, alphas=(), blocks=())
         numerator, denominator = sums[Key("explained_displacement", FEATURES, 1.0)]
         return 1 - float(numerator.sum() / denominator.sum())
 

@@ -3,7 +3,8 @@ r"""What each linearity metric means, and how sums over examples become values w
 Shapes: N examples, B bootstrap resamples, A positions on the path.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +29,9 @@ FORT = "Fort et al. 2020, arXiv 2010.15110"
 CHIZAT = "Chizat et al. 2019, arXiv 1812.07956"
 PAPER = "Zhang & Bottou 2024, arXiv 2403.00946"
 FRANKLE = "Frankle et al. 2020, arXiv 1912.05671"
-R2 = {"direction": "higher", "high": 1.0}
-SHARE = {"low": 0.0, "high": 1.0}
-ACCURACY = {"direction": "higher", **SHARE}
+R2: dict[str, Any] = {"direction": "higher", "high": 1.0}
+SHARE: dict[str, Any] = {"low": 0.0, "high": 1.0}
+ACCURACY: dict[str, Any] = {"direction": "higher", **SHARE}
 
 METRICS = {
     "explained_displacement": Metric(
@@ -96,7 +97,7 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 PerExample = Float[np.ndarray, "2 N"]
 Measured = Mapping[Key, PerExample]
 # Of one run: environment to the sums of its parts, which look at different numbers of images.
-RunSums = Mapping[str, list[Measured]]
+RunSums = Mapping[str, Sequence[Measured]]
 
 
 def example_rows(pairs: Iterable[Pair], sums: Mapping[str, RunSums], seed: int) -> list[Row]:
@@ -146,7 +147,7 @@ def _rows(measured: Mapping[str, Measured], seed: int) -> list[Row]:
     rows = [_row(key, both, counts) for key, both in sums.items()]
     rows += [
         {"metric": "lazy_radius", "layer": key.layer}
-        | ratio_interval(*both, counts, transform=lambda r: 1 / np.sqrt(r))
+        | ratio_interval(both[0], both[1], counts, transform=lambda r: 1 / np.sqrt(r))
         for key, both in sums.items()
         if key.metric == "curvature_ratio"
     ]
@@ -157,12 +158,14 @@ def _row(key: Key, both: PerExample, counts: Counts) -> Row:
     if key.metric in PROPORTIONS:
         return key._asdict() | proportion_interval(both[0])
     transform = TRANSFORMS.get(key.metric, lambda r: r)
-    return key._asdict() | ratio_interval(*both, counts, transform=transform)
+    return key._asdict() | ratio_interval(both[0], both[1], counts, transform=transform)
 
 
 def _curve_rows(sums: Measured, counts: Counts) -> list[Row]:
     """What compares the whole curves of accuracy over the path."""
-    alphas = sorted(key.at for key in sums if key.metric == "representation_accuracy")
+    alphas = sorted(
+        k.at for k in sums if k.metric == "representation_accuracy" and k.at is not None
+    )
     if not alphas:
         return []
     weight = [tuple(sums[Key("weight_accuracy", "", alpha)]) for alpha in alphas]
@@ -221,7 +224,7 @@ def _differences(pair: Pair, reference: Pair, sums: Mapping[str, RunSums], seed:
         for run in (pair.run, reference.run):
             measured = {name: {key: sums[run][name][0][key]} for name in members}
             joined, counts = _pooled(measured, seed)
-            value, draws = ratio(*joined[key], counts)
+            value, draws = ratio(joined[key][0], joined[key][1], counts)
             values.append(1 - value)
             resampled.append(1 - draws)
         difference = interval(

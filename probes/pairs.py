@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import timm.data
 import torch
 import yaml
 from jaxtyping import Int64
+from timm.data.config import resolve_model_data_config
 from torch.nn import Module
 
 from core.checkpoints import load_checkpoint
@@ -107,7 +107,7 @@ def load_pairs(options: PairOptions) -> Comparison:
     )
     kwargs = shared["model_kwargs"] or {}
     model = create_model(shared["model"], len(domains.classes), **kwargs).eval()
-    data_config = timm.data.resolve_model_data_config(model)
+    data_config = resolve_model_data_config(model)
     if shared["image_size"]:
         data_config["input_size"] = (3, shared["image_size"], shared["image_size"])
     labels = _labels(sources)

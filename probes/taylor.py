@@ -66,7 +66,8 @@ def first_order(
     """
     moving = {name: params0[name] for name in delta}
     with torch.no_grad(), forward_mode_rules():
-        return jvp(lambda p: function(params0 | p), (moving,), (delta,))
+        value, slope = jvp(lambda p: function(params0 | p), (moving,), (delta,))[:2]
+    return value, slope
 
 
 def second_order(
@@ -82,7 +83,8 @@ def second_order(
         return jvp(lambda p: function(params0 | p), (weights,), (delta,))[1]
 
     with torch.no_grad(), forward_mode_rules(order=2):
-        return jvp(slope, (moving,), (delta,))
+        first, second = jvp(slope, (moving,), (delta,))[:2]
+    return first, second
 
 
 def explained_displacement(

@@ -21,8 +21,9 @@ def config(tmp_path: Path, data: Path) -> TrainConfig:
 
 
 def test_the_fresh_classifier_is_a_function_of_the_seed_alone() -> None:
-    options = {"data": "digits", "pretrained": "glyphnet.rich"}
-    one, again, other = (build_model(TrainConfig(seed=s, **options), 10) for s in (0, 0, 1))
+    one, again, other = (
+        build_model(TrainConfig(seed=seed, pretrained="glyphnet.rich"), 10) for seed in (0, 0, 1)
+    )
 
     assert torch.equal(classifier(one).weight, classifier(again).weight)
     assert not torch.equal(classifier(one).weight, classifier(other).weight)
@@ -68,16 +69,16 @@ def test_the_facts_name_data_and_environments(config: TrainConfig) -> None:
 
 
 def test_at_least_one_environment_is_left_to_train_on(config: TrainConfig) -> None:
-    with pytest.raises(InputError, match="all are held out; at least one must be left"):
+    with pytest.raises(InputError, match=r"all are held out; at least one must be left"):
         prepare(replace(config, test_env=("art", "photo", "sketch")))
-    with pytest.raises(InputError, match="'moon' is not in .*art, photo, sketch: choose"):
+    with pytest.raises(InputError, match=r"'moon' is not in .*art, photo, sketch: choose"):
         prepare(replace(config, test_env=("moon",)))
 
 
 def test_the_digits_keep_their_transform_and_size(config: TrainConfig) -> None:
     with pytest.raises(InputError, match="choose --transform paper or timm for image folders"):
         prepare(replace(config, transform="digits"))
-    with pytest.raises(InputError, match="--image_size is 64; .* keeps the digits' 32 pixels"):
+    with pytest.raises(InputError, match=r"--image_size is 64; .* keeps the digits' 32 pixels"):
         prepare(resolve(TrainConfig(image_size=64, device="cpu")))
 
 
@@ -85,7 +86,7 @@ def test_an_image_size_that_the_network_cannot_read_is_refused() -> None:
     model = create_model("vit_tiny_patch16_224", 2, depth=1)
 
     check_network(model, (3, 224, 224))
-    with pytest.raises(InputError, match="cannot read an image of 3 x 32 x 32 .*--image_size"):
+    with pytest.raises(InputError, match=r"cannot read an image of 3 x 32 x 32 .*--image_size"):
         check_network(model, (3, 32, 32))
 
 

@@ -50,10 +50,11 @@ def bare_loop(config: TrainConfig) -> dict[str, Tensor]:
     config = resolve(config)
     setup = prepare(config)
     assert config.lr is not None and config.weight_decay is not None
-    options = {"lr": config.lr, "weight_decay": config.weight_decay}
-    parameters = list(setup.model.parameters())
-    adamw = config.optimizer == "adamw"
-    optimizer = AdamW(parameters, **options) if adamw else SGD(parameters, momentum=0.9, **options)
+    parameters, decay = list(setup.model.parameters()), config.weight_decay
+    if config.optimizer == "adamw":
+        optimizer = AdamW(parameters, lr=config.lr, weight_decay=decay)
+    else:
+        optimizer = SGD(parameters, lr=config.lr, momentum=0.9, weight_decay=decay)
     setup.model.train()
     for images, labels in training_batches(config, setup, 1):
         optimizer.zero_grad()

@@ -1,0 +1,137 @@
+"""Speed and memory, as ratios of what is measured beside it in the same run.
+
+    python -m scripts.benchmark
+
+Linearised forward (f0 and J delta together, by `probes.taylor`) against a plain forward at batch 16; the
+training loop against a bare PyTorch loop over tensors in memory with the same network; peak memory of the probe at one and
+eight times the images. Repetitions alternate, so that a drifting machine hits both sides.
+"""
+
+import logging
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch.func import functional_call
+from torch.nn.functional import cross_entropy
+
+from core.command_line import run
+from core.models import create_model, float_state
+from finetuning.batches import training_batches
+from finetuning.config import TrainConfig, resolve
+from finetuning.setup import prepare
+from finetuning.train import check_losses, set_training_mode, start, train_step
+from probes.taylor import Weights, first_order
+
+log = logging.getLogger(__name__)
+
+PEAK = """
+import resource, sys
+from probes.linearity import LinearityConfig, measure
+measure(LinearityConfig(output=sys.argv[1], samples=int(sys.argv[2]), detail_samples=int(sys.argv[2]),
+                        draws=1, memory="150MB", device="cpu"))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchConfig:
+    """Options of the benchmark."""
+
+    models: tuple[str, ...] = (
+        "resnet18",
+        "resnet50",
+        "vit_tiny_patch16_224",
+        "mobilenetv2_100",
+    )
+    """Networks whose linearised forward is timed."""
+    repeats: int = 5
+    """Repetitions of each side; the median of the pairwise ratios is printed."""
+    steps: int = 60
+    """Training steps of each repetition."""
+
+
+def ratio(ours: Callable[[], object], other: Callable[[], object], repeats: int) -> str:
+    """Median and range of ours / other over alternating repetitions, after one warm-up."""
+    ours(), other()
+    ratios = [_seconds(ours) / _seconds(other) for _ in range(repeats)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+
+def _seconds(action: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    action()
+    return time.perf_counter() - began
+
+
+def linearised(name: str, repeats: int) -> str:
+    """Cost of f0 and J delta together in plain forwards."""
+    model, x = create_model(name, 1000).eval(), torch.randn(16, 3, 224, 224)
+    weights = float_state(model)
+    delta = {n: 0.01 * torch.randn_like(w) for n, w in weights.items()}
+
+    def function(w: Weights) -> torch.Tensor:
+        return functional_call(model, w, (x,))
+
+    def plain() -> torch.Tensor:
+        with torch.no_grad():
+            return model(x)
+
+    return ratio(lambda: first_order(function, weights, delta), plain, repeats)
+
+
+def throughput(steps: int, repeats: int) -> str:
+    """Images a second of the training loop, data included, over those of a bare loop."""
+    config = resolve(TrainConfig(steps=steps, drop_rate=0.0, device="cpu"))
+    setup = prepare(config)
+    batches = list(training_batches(config, setup, first_step=1))
+    progress, bare = start(config, setup.model), prepare(config).model
+    optimizer = torch.optim.SGD(bare.parameters(), lr=config.lr or 0, momentum=0.9)
+
+    def ours() -> None:
+        progress.step = 0
+        for batch in training_batches(config, setup, first_step=1):
+            train_step(config, progress, batch)
+            if progress.step % 10 == 0:
+                check_losses(progress)
+        progress.losses.clear()
+
+    def loop(tensors: Iterable[tuple[torch.Tensor, torch.Tensor]] = batches) -> None:
+        set_training_mode(bare, freeze_bn=True)
+        for x, y in tensors:
+            optimizer.zero_grad()
+            cross_entropy(bare(x), y).backward()
+            optimizer.step()
+
+    return ratio(loop, ours, repeats)
+
+
+def peak_megabytes(samples: int) -> float:
+    """Peak resident memory of a probe process that looks at so many images an environment."""
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-c", PEAK, str(Path(folder) / "record"), str(samples)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def bench(config: BenchConfig) -> None:
+    """Measure everything and print it."""
+    torch.manual_seed(0)
+    print(
+        f"training throughput / bare loop: {throughput(config.steps, config.repeats)}", flush=True
+    )
+    for name in config.models:
+        cost = linearised(name, config.repeats)
+        print(f"linearised / plain forward, {name}: {cost}", flush=True)
+    small, large = peak_megabytes(8), peak_megabytes(64)
+    print(f"peak memory of the probe, 8 and 64 images: {small:.0f} MB, {large:.0f} MB", flush=True)
+
+
+if __name__ == "__main__":
+    run(bench, BenchConfig)
