@@ -2,9 +2,10 @@
 
     python -m scripts.benchmark
 
-Linearised forward (f0 and J delta together, by `probes.taylor`) against a plain forward at batch 16; the
-training loop against a bare PyTorch loop over tensors in memory with the same network; peak memory of the probe at one and
-eight times the images. Repetitions alternate, so that a drifting machine hits both sides.
+Linearised forward (f0 and J delta together, by `probes.taylor`) against a plain forward at batch
+16; the training loop against a bare PyTorch loop over tensors in memory with the same network;
+peak memory of the probe at one and eight times the images. Repetitions alternate, so that a
+drifting machine hits both sides.
 """
 
 import logging
@@ -34,8 +35,9 @@ log = logging.getLogger(__name__)
 PEAK = """
 import resource, sys
 from probes.linearity import LinearityConfig, measure
-measure(LinearityConfig(output=sys.argv[1], samples=int(sys.argv[2]), detail_samples=int(sys.argv[2]),
-                        draws=1, memory="150MB", device="cpu"))
+num = int(sys.argv[2])
+options = {"samples": num, "detail_samples": num, "draws": 1, "memory": "60MB", "device": "cpu"}
+measure(LinearityConfig(output=sys.argv[1], **options))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
