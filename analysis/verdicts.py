@@ -177,7 +177,9 @@ def _sentence(
     control: Mapping[str, Estimate],
     nulls: Mapping[str, Estimate],
 ) -> str:
+    half = Estimate(HALF, HALF, HALF)
     clauses = [_against("0 (nothing moved)", r2, Estimate(0.0, 0.0, 0.0))]
+    clauses += [_against("1/2 (as much explained as left)", r2, half)] if r2.low > 0 else []
     clauses += [_against(f"control {n} ({other})", r2, other) for n, other in control.items()]
     beside = ", ".join(f"{kind} {number(null.value)}" for kind, null in nulls.items())
     return (

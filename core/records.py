@@ -134,8 +134,8 @@ def tidy(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
 
     Example:
         >>> frame = tidy([{"run": "erm", "metric": "accuracy", "value": 0.5}])
-        >>> frame.loc[0, "value"], bool(frame["low"].isna()[0])
-        (0.5, True)
+        >>> frame["value"].tolist(), frame["low"].isna().tolist()
+        ([0.5], [True])
     """
     frame = pd.DataFrame(list(rows))
     unknown = sorted(set(frame.columns) - set(COLUMNS))

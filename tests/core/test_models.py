@@ -69,7 +69,8 @@ def test_the_classifier_reads_phi_and_dropout_acts_exactly_between_the_two(name:
     assert_close(noisy_logits, classify(head.weight, head.bias, read[0]))
 
 
-@pytest.mark.parametrize("name", set(FAMILIES) - {"densenet121"})  # which takes no drop_rate
+# vgg11 also drops inside the two layers before its classifier.
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "vgg11"])
 @torch.no_grad()
 def test_drop_rate_of_timm_acts_at_the_same_place(name: str) -> None:
     model, x = family(name, drop_rate=0.75)

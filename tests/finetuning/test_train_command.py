@@ -131,11 +131,11 @@ def test_wrong_input_is_one_sentence_and_writes_nothing(
 def test_a_diverging_run_names_step_and_learning_rate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    words = ["--lr", "1e200", "--drop_rate", "0", "--output", str(tmp_path / "run")]
+    words = ["--lr", "1e30", "--drop_rate", "0", "--output", str(tmp_path / "run")]
     status = command(words, monkeypatch)
 
     assert status == 2
-    assert_one_sentence(capsys.readouterr().err, "at step 2 with learning rate 1e+200")
+    assert_one_sentence(capsys.readouterr().err, "at step 2 with learning rate 1e+30")
     assert not (tmp_path / "run" / "final.safetensors").exists()
 
 
