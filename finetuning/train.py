@@ -110,11 +110,14 @@ def start(config: TrainConfig, model: Module) -> Progress:
     device = next(model.parameters()).device
     insert_before_classifier(model, dropout(config.drop_rate))
     optimizer = build_optimizer(config, model)
+    scheduler = MultiStepLR(optimizer, list(config.milestones or ()), gamma=0.1)
+    # Does nothing without gradients; fp16 may skip the first real one, and the scheduler warn.
+    optimizer.step()
     return Progress(
         model=model,
         forward=torch.compile(model) if config.compile else model,  # type: ignore[arg-type]
         optimizer=optimizer,
-        scheduler=MultiStepLR(optimizer, list(config.milestones or ()), gamma=0.1),
+        scheduler=scheduler,
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),  # type: ignore[attr-defined]
         averages={k: RunningAverage() for k in config.average or ()},
     )
