@@ -37,6 +37,8 @@ def start(output: Path) -> subprocess.Popen:
         cwd=ROOT,
         stderr=subprocess.PIPE,
         text=True,
+        # A shell that starts the tests in the background makes their children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
 
 
