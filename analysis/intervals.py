@@ -52,10 +52,11 @@ def _stratum(name: str, size: int, seed: int, num_resamples: int) -> Counts:
 def interval(value: float, resampled: Float[np.ndarray, " B"], num_examples: int) -> Row:
     """Value, standard error and percentile interval.
 
-    Where the statistic is undefined on some resample (a denominator of zero) there is none.
+    There is none for a single example, or where the statistic is undefined on some resample (a
+    denominator of zero).
     """
     row: Row = {"value": float(value), "num_examples": num_examples}
-    if not np.isfinite(resampled).all():
+    if num_examples < 2 or not np.isfinite(resampled).all():
         return row
     tail = (1 - LEVEL) / 2
     low, high = np.quantile(resampled, [tail, 1 - tail])

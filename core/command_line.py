@@ -74,7 +74,8 @@ def _by_flag(words: Sequence[str]) -> list[tuple[str | None, list[str]]]:
     groups: list[tuple[str | None, list[str]]] = [(None, [])]
     for word in words:
         if word.startswith("--"):
-            groups.append((word, []))
+            flag, equals, value = word.partition("=")
+            groups.append((flag, [value] if equals else []))
         else:
             groups[-1][1].append(word)
     return groups

@@ -7,6 +7,7 @@ Shapes: N examples, C outputs, D features.
 """
 
 import difflib
+import math
 import re
 from collections.abc import Callable, Generator, Iterable
 from contextlib import contextmanager
@@ -51,7 +52,10 @@ def create_model(
             f"expected a name such as {', '.join(close) or 'resnet50'}"
         )
     try:
-        model = timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **kwargs)
+        options = {"pretrained": pretrained, "num_classes": num_classes}
+        if reserved := sorted(options.keys() & kwargs.keys()):
+            raise ValueError(f"{' and '.join(reserved)} are set by the images and --pretrained")
+        model = timm.create_model(name, **options, **kwargs)
     except OSError as error:  # so are the download errors of Hugging Face's client
         raise InputError(
             f"the pretrained weights of '{name}' cannot be fetched ({_first_line(error)}); go "
@@ -159,6 +163,32 @@ def features_and_logits(model: Module, x: Float[Tensor, "N ..."]) -> Outputs:
     with capture(model, inputs_of=[name]) as seen:
         logits = model(x)
     return seen[name].flatten(1), logits
+
+
+@torch.no_grad()
+def check_network(model: Module, shape: tuple[int, ...]) -> None:
+    r"""Refuse a network that cannot read such images or does more than classify its features.
+
+    Raises:
+        InputError: If the network fails on one image, or its output is not :math:`V \Phi + b`
+            (networks with an auxiliary head).
+    """
+    head = classifier(model)
+    image = torch.linspace(-1, 1, math.prod(shape), device=head.weight.device).view(1, *shape)
+    try:
+        features, logits = features_and_logits(model.eval(), image)
+    except (AssertionError, RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{type(model).__name__} cannot read an image of {' x '.join(map(str, shape))} "
+            f"({str(error).partition(chr(10))[0]}); change --image_size, --transform or the "
+            "size in --model_kwargs"
+        ) from error
+    gap = (classify(head.weight, head.bias, features) - logits).norm() / logits.norm()
+    if gap > 0.01:  # rounding in TF32 stays below
+        raise InputError(
+            f"the output of {type(model).__name__} is not its classifier applied to the features "
+            f"that it reads (they differ by {gap:.0%}); choose a network with a single head"
+        )
 
 
 def insert_before_classifier(

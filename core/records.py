@@ -11,6 +11,7 @@ A folder appears whole or not at all: it is filled under a temporary name and re
 
 import importlib.metadata
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -181,7 +182,7 @@ def check_new(output: Path) -> None:
     Raises:
         InputError: If `output` exists, or its nearest existing parent is not writable.
     """
-    if output.exists():
+    if os.path.exists(output):
         raise InputError(
             f"'{output}' already exists and is never overwritten; a new folder was expected: "
             "choose another --output or move the old one away"
@@ -195,7 +196,7 @@ def check_writable(output: Path) -> None:
     Raises:
         InputError: If nothing can be created at `output`.
     """
-    parent = next(p for p in [output, *output.absolute().parents] if p.exists())
+    parent = next(p for p in [output, *output.absolute().parents] if os.path.exists(p))
     if not parent.is_dir():
         raise InputError(
             f"cannot create '{output}': '{parent}' is a file; choose another --output"

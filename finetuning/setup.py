@@ -1,7 +1,6 @@
 """Everything a run needs before its first step: images, split and network, all checked."""
 
 import logging
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +16,7 @@ from core.domains import Domains, holdout, load_domains
 from core.errors import InputError
 from core.glyphnet import WEIGHTS
 from core.loaders import check_transform
-from core.models import classifier, classify, create_model, features_and_logits
+from core.models import check_network, classifier, create_model
 from core.records import provenance
 from finetuning.config import TrainConfig
 
@@ -142,32 +141,6 @@ def image_shape(
             f"{size} pixels: choose --transform paper or timm to resize them"
         )
     return (3, size, size)
-
-
-@torch.no_grad()
-def check_network(model: Module, shape: tuple[int, ...]) -> None:
-    r"""Refuse a network that cannot read such images or does more than classify its features.
-
-    Raises:
-        InputError: If the network fails on one image, or its output is not :math:`V \Phi + b`
-            (networks with an auxiliary head).
-    """
-    head = classifier(model)
-    image = torch.linspace(-1, 1, math.prod(shape), device=head.weight.device).view(1, *shape)
-    try:
-        features, logits = features_and_logits(model.eval(), image)
-    except (AssertionError, RuntimeError, ValueError) as error:
-        raise InputError(
-            f"{type(model).__name__} cannot read an image of {' x '.join(map(str, shape))} "
-            f"({str(error).partition(chr(10))[0]}); change --image_size, --transform or the "
-            "size in --model_kwargs"
-        ) from error
-    gap = (classify(head.weight, head.bias, features) - logits).norm() / logits.norm()
-    if gap > 0.01:  # rounding in TF32 stays below
-        raise InputError(
-            f"the output of {type(model).__name__} is not its classifier applied to the features "
-            f"that it reads (they differ by {gap:.0%}); choose a network with a single head"
-        )
 
 
 def _facts(

@@ -61,7 +61,7 @@ class LinearityConfig(PairOptions):
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the network; sums over examples are always float64."""
     device: str = "auto"
-    """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
+    """`cpu`, `cuda` or `cuda:1`; `auto` takes a GPU where there is one."""
     workers: int = 0
     """Processes that decode images; 0 does it in the main process."""
     seed: int = 0
@@ -71,6 +71,11 @@ class LinearityConfig(PairOptions):
         for name in ("samples", "detail_samples", "draws"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} is {getattr(self, name)}; at least 1 was expected")
+        if self.workers < 0 or (self.image_size is not None and self.image_size < 1):
+            raise InputError(
+                f"--workers is {self.workers} and --image_size {self.image_size}; no negative "
+                "number was expected"
+            )
         if not self.alphas or min(self.alphas) <= 0:
             raise InputError(f"--alphas are {self.alphas}; positive numbers were expected")
         parse_bytes(self.memory)
@@ -123,7 +128,7 @@ class Bench:
 
     def __init__(self, config: LinearityConfig, comparison: Comparison) -> None:
         self.config, self.comparison = config, comparison
-        self.device, self.dtype = select_device(config.device), getattr(torch, config.dtype)
+        self.device, self.dtype = probe_device(config.device), getattr(torch, config.dtype)
         self.model = comparison.model.to(self.device, self.dtype)
         self.blocks = residual_blocks(self.model)
         self.parts = {"path": config.samples, "detail": config.detail_samples}
@@ -146,7 +151,8 @@ class Bench:
             self._explained_displacement(pair, env, images, dtype)
             for dtype in (self.dtype, torch.float64)
         ]
-        return {"value": abs(values[0] - values[1]), "num_examples": len(images)}
+        num = min(len(images), self.batch_size)
+        return {"value": abs(values[0] - values[1]), "num_examples": num}
 
     def _explained_displacement(
         self, pair: Pair, env: str, images: np.ndarray, dtype: torch.dtype
@@ -220,6 +226,20 @@ class Bench:
             "batch_size": self.batch_size,
             **{name: getattr(config, name) for name in options},
         }
+
+
+def probe_device(name: str) -> torch.device:
+    """The device to probe on, which must know float64.
+
+    Raises:
+        InputError: If Apple's MPS is asked for; `auto` takes the CPU there.
+    """
+    device = select_device(name)
+    if device.type != "mps":
+        return device
+    if name == "auto":
+        return torch.device("cpu")
+    raise InputError("--device mps has no float64, which the sums need; choose cpu")
 
 
 def _parse_key(name: str) -> Key:

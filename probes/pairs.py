@@ -20,10 +20,12 @@ from timm.data.config import resolve_model_data_config
 from torch.nn import Module
 
 from core.checkpoints import load_checkpoint
+from core.digits import SIZE
 from core.domains import Domains, holdout, load_domains
 from core.errors import InputError
 from core.glyphnet import WEIGHTS
-from core.models import classifier_name, create_model, float_state
+from core.loaders import check_transform
+from core.models import check_network, classifier_name, create_model, float_state
 from probes.taylor import Weights
 
 Indices = Int64[np.ndarray, " N"]
@@ -103,13 +105,19 @@ def load_pairs(options: PairOptions) -> Comparison:
     sources = [Source.find(path, options.weights) for path in options.finetuned]
     shared = _shared(sources, options)
     domains = load_domains(
-        shared["data"], envs=options.envs, skip_unreadable=options.skip_unreadable
+        shared["data"],
+        envs=shared["envs"],
+        skip_unreadable=options.skip_unreadable or bool(shared["skip_unreadable"]),
     )
     kwargs = shared["model_kwargs"] or {}
     model = create_model(shared["model"], len(domains.classes), **kwargs).eval()
     data_config = resolve_model_data_config(model)
     if shared["image_size"]:
         data_config["input_size"] = (3, shared["image_size"], shared["image_size"])
+    if shared["transform"] == "digits":
+        check_transform("digits", domains)
+        data_config["input_size"] = (3, SIZE, SIZE)
+    check_network(model, data_config["input_size"])
     labels = _labels(sources)
     pairs = [
         _pair(label, source, model, domains, options)
@@ -136,9 +144,14 @@ class Source:
             InputError: If it is neither, or the run is not finished.
         """
         place = Path(path)
+        if not Path(place).exists():
+            raise InputError(
+                f"there is no '{place}'; a run folder or a checkpoint file was expected: check "
+                "--finetuned"
+            )
         if not place.is_dir():
             return cls(place, place, None)
-        for name in ("config.yaml", f"{weights}.safetensors", "init.safetensors"):
+        for name in ("config.yaml", "run.json", f"{weights}.safetensors", "init.safetensors"):
             if not (place / name).is_file():
                 raise InputError(
                     f"'{place}' has no {name}; a finished run folder of finetuning.train was "
@@ -147,13 +160,32 @@ class Source:
         options = yaml.safe_load((place / "config.yaml").read_text())
         return cls(place, place / f"{weights}.safetensors", options)
 
+    def trained_on(self, domains: Domains, options: PairOptions) -> tuple[str, ...]:
+        """Environments that the run was trained on; none for files and for other images.
+
+        Raises:
+            InputError: If classes or images are not those that the run was trained on.
+        """
+        if self.run_options is None or options.data not in {None, self.run_options["data"]}:
+            return ()
+        facts = json.loads((self.path / "run.json").read_text())
+        changed = not options.envs and facts["data_fingerprint"] != domains.fingerprint
+        if changed or tuple(facts["classes"]) != domains.classes:
+            raise InputError(
+                f"the images of '{self.run_options['data']}' are not those that '{self.path}' was "
+                "trained on (files were added, removed or changed), so its hold-out is not known: "
+                "restore them, or give them as another folder with --data"
+            )
+        return tuple(facts["train_envs"])
+
 
 def _shared(sources: Sequence[Source], options: PairOptions) -> dict[str, Any]:
     """Model, images and transform: as asked for, or as all run folders agree."""
     defaults = {"model": "glyphnet", "model_kwargs": None, "data": "digits", "image_size": None}
     shared: dict[str, Any] = {}
-    for name in ("model", "model_kwargs", "data", "image_size", "transform"):
-        asked = getattr(options, name)
+    names = ("model", "model_kwargs", "data", "image_size", "transform", "envs", "skip_unreadable")
+    for name in names:
+        asked = getattr(options, name) or None
         found = [s.run_options[name] for s in sources if s.run_options is not None]
         if asked is None and any(value != found[0] for value in found):
             raise InputError(
@@ -161,9 +193,9 @@ def _shared(sources: Sequence[Source], options: PairOptions) -> dict[str, Any]:
                 f"same one can be compared: give fewer to --finetuned, or --{name}"
             )
         shared[name] = asked if asked is not None else (found or [defaults.get(name)])[0]
-    shared["transform"] = shared["transform"] or (
-        "digits" if shared["data"] == "digits" else "timm"
-    )
+    shared["envs"] = tuple(shared["envs"] or ())
+    automatic = "digits" if shared["data"] == "digits" else "timm"
+    shared["transform"] = shared["transform"] or automatic
     return shared
 
 
@@ -234,7 +266,7 @@ def _images(
     source: Source, domains: Domains, options: PairOptions
 ) -> tuple[dict[str, Indices], dict[str, str]]:
     """Held-out images of training environments, all images of others."""
-    run = source.run_options
+    run, trained_on = source.run_options, source.trained_on(domains, options)
     test_envs = options.test_env or tuple(run["test_env"] if run else ())
     for name in test_envs if options.test_env else ():
         if name not in domains.environments:
@@ -244,7 +276,7 @@ def _images(
             )
     images, splits = {}, {}
     for name, env in domains.environments.items():
-        is_training = run is not None and name not in test_envs
+        is_training = name in trained_on and name not in test_envs
         kept, held_out = holdout(env, run["split_seed"] if run and is_training else 0)
         images[name] = held_out if is_training else np.concatenate([held_out, kept])
         splits[name] = "ood" if name in test_envs else "iid" if is_training else "given"

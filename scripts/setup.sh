@@ -24,10 +24,11 @@ set_up() {
   fi
   base=$(find_python) || exit 1
   free_gb=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')
-  if [ ! -d .venv ] && [ "$free_gb" -lt "$needed_gb" ]; then
+  if ! "$python" -c 'import torch' 2>/dev/null && [ "$free_gb" -lt "$needed_gb" ]; then
     fail "only $free_gb GB are free here, the environment needs $needed_gb GB (PyTorch with its libraries): free some space"
   fi
-  [ -x "$python" ] || "$base" -m venv .venv || fail "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"
+  "$python" -m pip --version >/dev/null 2>&1 || "$base" -m venv --clear .venv ||
+    fail "python -m venv failed; on Debian and Ubuntu: apt install python3-venv"
   printf 'installing lazyrich into .venv (some minutes the first time)\n'
   "$python" -m pip install --quiet --disable-pip-version-check --editable ".${extra:+[$extra]}" ||
     fail "pip could not install the project (its message is above); with the network and $needed_gb GB of disk at hand, run $0 again"

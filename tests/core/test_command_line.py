@@ -169,3 +169,8 @@ def test_sizes_in_bytes(text: str, expected: int | None) -> None:
             parse_bytes(text)
     else:
         assert parse_bytes(text) == expected
+
+
+def test_an_equals_sign_works_for_lists_too() -> None:
+    options = parse(Options, ["--envs=ink", "--milestones=5", "--compile", "--rate=0.25"])
+    assert options == Options(envs=("ink",), milestones=(5,), compile=True, rate=0.25)

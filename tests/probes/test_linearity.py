@@ -278,3 +278,31 @@ def test_options_that_make_no_sense() -> None:
     for options in ({"alphas": ()}, {"alphas": (0.0, 1.0)}, {"memory": "much"}, {"draws": 0}):
         with pytest.raises(InputError):
             LinearityConfig(**options)
+
+
+def test_only_environments_that_were_trained_on_are_iid(tmp_path: Path) -> None:
+    options = {"steps": 2, "eval_every": 2, "batch_size": 4, "device": "cpu"}
+    config = TrainConfig(output=str(tmp_path / "r"), envs=("ink", "rotated"), **options)
+    run = str(train(config))
+    assert load_pairs(PairOptions(finetuned=(run,))).pairs[0].splits == {
+        "ink": "iid",
+        "rotated": "ood",
+    }
+    more = load_pairs(PairOptions(finetuned=(run,), envs=("ink", "photo", "rotated"))).pairs[0]
+    assert more.splits == {"ink": "iid", "photo": "given", "rotated": "ood"}
+
+
+def test_images_that_changed_since_training_are_refused(tmp_path: Path) -> None:
+    data = write_domains(tmp_path / "data")
+    options = {"steps": 1, "eval_every": 1, "batch_size": 2, "device": "cpu"}
+    run = str(
+        train(
+            TrainConfig(
+                output=str(tmp_path / "r"), data=str(data), test_env=("sketch",), **options
+            )
+        )
+    )
+    load_pairs(PairOptions(finetuned=(run,)))
+    shutil.copy(data / "art" / "cat" / "0.png", data / "art" / "cat" / "9.png")
+    with pytest.raises(InputError, match="not those that"):
+        load_pairs(PairOptions(finetuned=(run,)))
