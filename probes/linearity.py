@@ -98,7 +98,7 @@ def measure(config: LinearityConfig) -> Record:
         sums[pair.run][env] = [bench.measured(pair, env, part, partial) for part in bench.parts]
     rows = example_rows(comparison.pairs, sums, seed=config.seed)
     groups = weight_groups(comparison.model)
-    parameters = {name for name, _ in comparison.model.named_parameters()}
+    parameters = {n for n, _ in comparison.model.named_parameters(remove_duplicate=False)}
     for pair in comparison.pairs:
         rows += weight_rows(pair, groups, parameters)
         rows.append({"run": pair.run, "metric": "float64_gap", **bench.float64_gap(pair)})
@@ -219,6 +219,7 @@ class Bench:
             "images": pair.images[env][: self.parts[part]].tolist(),
             "data": self.comparison.domains.fingerprint,
             "data_config": self.comparison.data_config,
+            "model": [self.comparison.model_name, self.comparison.model_kwargs],
             "transform": self.comparison.transform,
             "head": pair.facts["head"],
             "checkpoints": [pair.facts["pretrained_sha256"], pair.facts["sha256"]],

@@ -147,7 +147,7 @@ def _rows(measured: Mapping[str, Measured], seed: int) -> list[Row]:
     rows = [_row(key, both, counts) for key, both in sums.items()]
     rows += [
         {"metric": "lazy_radius", "layer": key.layer}
-        | ratio_interval(both[0], both[1], counts, transform=lambda r: 1 / np.sqrt(r))
+        | ratio_interval(both[1], both[0], counts, transform=np.sqrt)
         for key, both in sums.items()
         if key.metric == "curvature_ratio"
     ]

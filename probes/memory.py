@@ -1,5 +1,7 @@
 """How many images a probe may look at in one batch under a memory budget."""
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -31,10 +33,10 @@ def batch_size(model: Module, x: Tensor, budget: int, largest: int) -> int:
     per_image = ACTIVATION_COPIES * activation_bytes(model, x)
     fitting = (budget - weights) // per_image
     if fitting < 1:
-        needed = (weights + per_image) / 1e6
+        needed = math.ceil((weights + per_image) / 1e6)
         raise InputError(
-            f"--memory is {budget / 1e6:.0f}MB, but this network needs at least {needed:.0f}MB: "
-            f"give --memory {needed:.0f}MB or more"
+            f"--memory is {budget / 1e6:.0f}MB, but this network needs at least {needed}MB: "
+            f"give --memory {needed}MB or more"
         )
     return min(largest, fitting)
 

@@ -5,6 +5,7 @@ A run folder of `finetuning.train` says everything itself: its own `init.safeten
 and its classifier is used on both sides, since the pretrained one has other classes.
 """
 
+import itertools
 import json
 import logging
 from collections.abc import Sequence
@@ -89,6 +90,7 @@ class Comparison:
     """Pairs of one architecture on one data set."""
 
     model_name: str
+    model_kwargs: dict[str, Any]
     model: Module
     domains: Domains
     transform: Literal["paper", "timm", "digits"]
@@ -124,7 +126,7 @@ def load_pairs(options: PairOptions) -> Comparison:
         for label, source in zip(labels, sources, strict=True)
     ]
     return Comparison(
-        shared["model"], model, domains, shared["transform"], data_config, tuple(pairs)
+        shared["model"], kwargs, model, domains, shared["transform"], data_config, tuple(pairs)
     )
 
 
@@ -200,14 +202,17 @@ def _shared(sources: Sequence[Source], options: PairOptions) -> dict[str, Any]:
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:
-    """Names of files or folders, with the folder above where they would repeat."""
-    paths = [s.path.resolve() for s in sources]
-    names = [path.name if path.is_dir() else path.stem for path in paths]
-    unique = len(set(names)) == len(names)
-    pairs = zip(paths, names, strict=True)
-    labels = names if unique else [f"{path.parent.name}/{name}" for path, name in pairs]
-    if len(set(labels)) < len(labels):
-        raise InputError(f"--finetuned names a checkpoint twice ({', '.join(labels)}): remove one")
+    """The shortest ends of the paths that tell them apart, such as `erm` or `seed0/erm`."""
+    paths = [source.path.resolve() for source in sources]
+    if len(set(paths)) < len(paths):
+        names = ", ".join(str(source.path) for source in sources)
+        raise InputError(f"--finetuned names a checkpoint twice ({names}): remove one")
+    plain = [path if path.is_dir() else path.with_suffix("") for path in paths]
+    paths = plain if len(set(plain)) == len(plain) else paths
+    for depth in itertools.count(1):
+        labels = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(labels)) == len(labels):
+            break
     return labels
 
 
@@ -268,15 +273,20 @@ def _images(
     """Held-out images of training environments, all images of others."""
     run, trained_on = source.run_options, source.trained_on(domains, options)
     test_envs = options.test_env or tuple(run["test_env"] if run else ())
-    for name in test_envs if options.test_env else ():
+    for name in options.test_env:
         if name not in domains.environments:
             raise InputError(
                 f"test environment '{name}' is not among {', '.join(domains.environments)}: "
                 "change --test_env"
             )
+        if name in trained_on:
+            raise InputError(
+                f"'{source.path}' was trained on '{name}'; an environment that it has not seen "
+                "was expected: change --test_env"
+            )
     images, splits = {}, {}
     for name, env in domains.environments.items():
-        is_training = name in trained_on and name not in test_envs
+        is_training = name in trained_on
         kept, held_out = holdout(env, run["split_seed"] if run and is_training else 0)
         images[name] = held_out if is_training else np.concatenate([held_out, kept])
         splits[name] = "ood" if name in test_envs else "iid" if is_training else "given"

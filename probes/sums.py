@@ -44,7 +44,7 @@ def layers_of(model: Module, x: Float[Tensor, "N ..."], blocks: Iterable[str] = 
 
     def function(weights: Weights) -> Layers:
         with capture(model, blocks, inputs_of=[head]) as seen:
-            logits = functional_call(model, weights, (x,))
+            logits = functional_call(model, weights, (x,), tie_weights=False)
         named = {block: seen[block].flatten(1) for block in blocks}
         return {FEATURES: seen[head].flatten(1), LOGITS: logits, **named}
 
@@ -232,7 +232,7 @@ def null_sums(
 ) -> Sums:
     """Explained displacement of random and permuted moves of the same size, over all draws."""
     delta = displacement(weights0, weights1)
-    parameters = {name for name, _ in model.named_parameters()}
+    parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     nulls = {"random": random_displacement, "permuted": permuted_displacement}
     sums: Sums = {}
     for name, draw in nulls.items():

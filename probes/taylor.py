@@ -44,7 +44,9 @@ def taylor_outputs(
         tensor([4., 4.])
     """
     delta = displacement(params0, params1)
-    return first_order(lambda p: functional_call(model, p, (x,)), params0, delta)
+    # Weights that are used twice have two names, and both move.
+    outputs = lambda p: functional_call(model, p, (x,), tie_weights=False)
+    return first_order(outputs, params0, delta)
 
 
 def displacement(params0: Weights, params1: Weights) -> Weights:

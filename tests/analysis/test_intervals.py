@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import bootstrap
+from scipy.stats import bootstrap, norm
 
 from analysis.intervals import (
+    Row,
     bootstrap_counts,
     curve_interval,
     proportion_interval,
@@ -82,3 +83,62 @@ def test_a_curve_is_resampled_as_a_whole() -> None:
     counts = bootstrap_counts({"all": 60})
     row = curve_interval([(a, b), (2 * a, b)], counts, lambda curve: curve.max(-1))
     assert row == ratio_interval(2 * a, b, counts)
+
+
+@given(st.integers(1, 200), st.floats(0, 1))
+def test_proportions_have_wilsons_closed_form(num: int, share: float) -> None:
+    right = (np.arange(num) < round(share * num)).astype(float)
+    row = proportion_interval(right)
+    p, z = right.mean(), norm.ppf(0.975)
+    centre = (p + z**2 / (2 * num)) / (1 + z**2 / num)
+    half = z / (1 + z**2 / num) * np.sqrt(p * (1 - p) / num + z**2 / (4 * num**2))
+    assert row["low"] == pytest.approx(centre - half, abs=1e-9)
+    assert row["high"] == pytest.approx(centre + half, abs=1e-9)
+    assert row["stderr"] == pytest.approx(np.sqrt(p * (1 - p) / num))
+    assert row["num_examples"] == num
+
+
+def test_the_name_and_the_size_of_a_stratum_decide_its_draws() -> None:
+    ink = bootstrap_counts({"ink": 7}, seed=4)
+    assert not np.array_equal(ink, bootstrap_counts({"photo": 7}, seed=4))
+    assert not np.array_equal(ink[:, :6], bootstrap_counts({"ink": 6}, seed=4))
+
+
+def test_statistics_on_the_same_examples_are_paired() -> None:
+    """The difference of two runs that move together is known better than either."""
+    a, b = sums()
+    first, second = (bootstrap_counts({"all": 60}, seed=4) @ x / 60 for x in (a, a + 0.01 * b))
+    assert np.std(first - second) < 0.1 * np.std(first)
+
+
+def test_stratified_intervals_ignore_what_lies_between_the_strata() -> None:
+    """Two environments without spread inside: the pooled ratio is known exactly."""
+    a = np.repeat([1.0, 5.0], [10, 30])
+    row = ratio_interval(a, np.ones(40), bootstrap_counts({"ink": 10, "photo": 30}))
+    assert row["low"] == row["high"] == pytest.approx(row["value"]) == pytest.approx(4.0)
+    pooled = ratio_interval(a, np.ones(40), bootstrap_counts({"all": 40}))
+    assert pooled["low"] < 4 < pooled["high"]
+
+
+def test_a_single_example_has_no_interval() -> None:
+    row = ratio_interval(np.ones(1), np.full(1, 2.0), bootstrap_counts({"all": 1}))
+    assert row == {"value": 0.5, "num_examples": 1}
+
+
+def test_what_is_undefined_on_the_examples_has_neither_value_nor_interval() -> None:
+    row = ratio_interval(np.zeros(4), np.zeros(4), bootstrap_counts({"all": 4}))
+    assert np.isnan(row["value"])
+    assert "low" not in row
+
+
+@given(st.floats(1e-3, 1e3), st.integers(0, 2**31))
+def test_r2_does_not_know_the_scale_of_the_features(scale: float, seed: int) -> None:
+    f0, df, f1 = np.random.default_rng(seed).normal(size=(3, 20, 5))
+    counts = bootstrap_counts({"all": 20}, num_resamples=50)
+
+    def r2(unit: float) -> Row:
+        change = unit * (f1 - f0)
+        left, moved = (np.square(t).sum(1) for t in (change - unit * df, change))
+        return ratio_interval(left, moved, counts, transform=lambda ratio: 1 - ratio)
+
+    assert r2(scale) == pytest.approx(r2(1.0))

@@ -144,6 +144,7 @@ def probe(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
 
 def test_the_command_writes_a_record_and_its_report(
     runs: tuple[str, ...],
+    record: Record,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture,
@@ -155,6 +156,7 @@ def test_the_command_writes_a_record_and_its_report(
     assert {p.name for p in output.iterdir()} == files
     assert {p.name for p in tmp_path.iterdir()} == {"r"}
     assert str(output / "linearity.pdf") in capsys.readouterr().out
+    assert_frame_equal(Record.read(output).values, record.values)  # the same command twice
     before = (output / "record.json").read_bytes()
     assert probe(words, monkeypatch) == 2
     assert (output / "record.json").read_bytes() == before

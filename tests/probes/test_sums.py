@@ -1,40 +1,22 @@
-"""Tests for probes/sums.py, probes/nulls.py and probes/memory.py."""
+"""Tests for the path in probes/sums.py."""
 
-import pytest
-import timm
 import torch
-from torch import Generator
 from torch.func import functional_call
 from torch.nn import Module
 from torch.testing import assert_close
 
-import core.glyphnet  # ruff: ignore[unused-import] - registers glyphnet
-from core.errors import InputError
-from core.models import classify, features_and_logits, float_state, weight_groups
-from probes.memory import batch_size
-from probes.nulls import permuted_displacement, random_displacement
+from core.models import classify, features_and_logits
 from probes.sums import (
     FEATURES,
     LOGITS,
     Key,
     Sums,
-    block_sums,
-    curvature_sums,
-    null_sums,
     path_sums,
+    squared_norm,
 )
 from probes.taylor import Weights, displacement, shifted
-
-
-@pytest.fixture
-def pair() -> tuple[Module, Weights, Weights, torch.Tensor, torch.Tensor]:
-    model = timm.create_model("glyphnet", num_classes=10).eval()
-    weights0 = {n: w.clone() for n, w in float_state(model).items()}
-    weights1 = {
-        n: w + 0.05 * w.std(correction=0) * torch.randn_like(w) for n, w in weights0.items()
-    }
-    weights1 |= {n: w.abs() for n, w in weights1.items() if "running_var" in n}
-    return model, weights0, weights1, torch.randn(6, 3, 32, 32), torch.arange(6)
+from tests.models import features_of
+from tests.oracles import line_slope
 
 
 def r2(sums: Sums, metric: str, layer: str, at: float | None) -> torch.Tensor:
@@ -101,65 +83,6 @@ def test_sums_do_not_depend_on_the_batch(pair: tuple) -> None:
         assert_close(torch.cat([p[key][1] for p in parts]), denominator)
 
 
-def test_blocks_add_up(pair: tuple) -> None:
-    model, weights0, weights1, x, _ = pair
-    groups = weight_groups(model)
-    sums = block_sums(model, weights0, weights1, x, groups)
-    shares = [n / d for (metric, _, _), (n, d) in sums.items() if metric == "block_share"]
-    assert len(shares) == len(groups) - 1  # the classifier does not move the features
-    assert_close(torch.stack(shares).sum(0), torch.ones(len(x)))
-
-    only = weights0 | {n: weights1[n] for n in groups["layer4.2"]}
-    alone = block_sums(model, weights0, only, x, groups)
-    assert {key.layer for key in alone} == {"layer4.2", ""}
-    assert_close(alone[Key("block_interaction")][0], torch.zeros(len(x)), atol=1e-9, rtol=0)
-
-
-def test_curvature_halves_with_the_step(pair: tuple) -> None:
-    model, weights0, weights1, x, _ = pair
-    half = shifted(weights0, displacement(weights0, weights1), 0.5)
-    ratios = []
-    for end in (weights1, half):
-        numerator, denominator = curvature_sums(model, weights0, end, x)[
-            Key("curvature_ratio", FEATURES)
-        ]
-        ratios.append((numerator.sum() / denominator.sum()).sqrt())
-    assert_close(ratios[0] / ratios[1], torch.tensor(2.0))
-
-
-def test_nulls_keep_norms_and_running_statistics(pair: tuple) -> None:
-    model, weights0, weights1, *_ = pair
-    delta = displacement(weights0, weights1)
-    parameters = {n for n, _ in model.named_parameters()}
-    for draw in (random_displacement, permuted_displacement):
-        null = draw(delta, parameters, Generator().manual_seed(1))
-        again = draw(delta, parameters, Generator().manual_seed(1))
-        for name, d in delta.items():
-            assert_close(null[name].norm(), d.norm())
-            assert torch.equal(null[name], again[name])
-            assert torch.equal(null[name], d) == (name not in parameters or d.norm() == 0)
-    permuted = permuted_displacement(delta, parameters, Generator().manual_seed(1))
-    weight = "layer4.2.conv2.weight"
-    assert_close(permuted[weight].flatten().sort()[0], delta[weight].flatten().sort()[0])
-
-
-def test_null_sums_are_pooled_over_the_draws(pair: tuple) -> None:
-    model, weights0, weights1, x, _ = pair
-    key = Key("random_explained_displacement", FEATURES, 1.0)
-    one = null_sums(model, weights0, weights1, x, num_draws=1, seed=0)[key]
-    two = null_sums(model, weights0, weights1, x, num_draws=2, seed=0)[key]
-    assert (two[1] > one[1]).all()
-
-
-def test_a_budget_decides_the_batch() -> None:
-    model, x = timm.create_model("glyphnet", num_classes=10).eval(), torch.randn(1, 3, 32, 32)
-    sizes = [batch_size(model, x, budget, 10**6) for budget in (10**8, 2 * 10**8, 4 * 10**8)]
-    assert 0 < sizes[0] < sizes[1] < sizes[2]
-    assert batch_size(model, x, 10**9, 16) == 16
-    with pytest.raises(InputError, match="needs at least"):
-        batch_size(model, x, 1000, 16)
-
-
 def test_a_variance_turned_negative_is_not_a_number(pair: tuple) -> None:
     model, weights0, _, x, y = pair
     shrunk = weights0 | {n: 0.1 * w for n, w in weights0.items() if "running_var" in n}
@@ -167,3 +90,64 @@ def test_a_variance_turned_negative_is_not_a_number(pair: tuple) -> None:
     assert sums[Key("explained_displacement", FEATURES, 1.5)][0].isnan().all()
     assert sums[Key("explained_displacement", FEATURES, 0.5)][0].isfinite().all()
     assert functional_call(model, weights0, (x,)).isfinite().all()
+
+
+def test_both_ends_by_hand(pair: tuple) -> None:
+    """R2 at one half from either end, with Jacobians by reverse mode."""
+    model, weights0, weights1, x, y = pair
+    x, y = x[:1], y[:1]
+    delta = displacement(weights0, weights1)
+    sums = path_sums(model, weights0, weights1, x, y, alphas=(0.5,), blocks=())
+    features = features_of(model, x)
+    mid = features(shifted(weights0, delta, 0.5)).detach()
+    for metric, weights, sign in (
+        ("explained_displacement", weights0, 0.5),
+        ("explained_displacement_end", weights1, -0.5),
+    ):
+        change = mid - features(weights).detach()
+        slope = sign * line_slope(features, weights, delta)
+        numerator, denominator = sums[Key(metric, FEATURES, 0.5)]
+        assert_close(numerator, squared_norm(change - slope))
+        assert_close(denominator, squared_norm(change))
+
+
+def test_the_positions_do_not_depend_on_how_they_are_listed(pair: tuple) -> None:
+    model, weights0, weights1, x, y = pair
+    listed = path_sums(model, weights0, weights1, x, y, alphas=(1.5, 0.5, 0.5), blocks=())
+    sorted_ = path_sums(model, weights0, weights1, x, y, alphas=(0.5, 1.0, 1.5), blocks=())
+    assert list(listed) == list(sorted_)
+    for key, both in listed.items():
+        assert_close(both, sorted_[key])
+    assert {k.at for k in listed if k.metric == "weight_accuracy"} == {0.0, 0.5, 1.0}
+    from_the_end = {k.at for k in listed if k.metric == "explained_displacement_end"}
+    assert from_the_end == {0.5, 1.0}
+
+
+def test_decisions_of_the_linearised_network_by_hand(pair: tuple) -> None:
+    model, weights0, weights1, x, y = pair
+    after = plain(model, weights1, x)[1].argmax(1)
+    y[:4] = after[:4]  # so that the fine-tuned network is right somewhere
+    sums = path_sums(model, weights0, weights1, x, y, alphas=(), blocks=())
+    delta = displacement(weights0, weights1)
+    phi0 = plain(model, weights0, x)[0]
+    change = line_slope(features_of(model, x), weights0, delta)
+    head = weights1["fc.weight"], weights1["fc.bias"]
+    linear = classify(*head, phi0 + change).argmax(1)
+    before = classify(*head, phi0).argmax(1)
+    assert_close(sums[Key("linear_accuracy")][0], linear.eq(y).double())
+    assert_close(sums[Key("linear_agreement")][0], linear.eq(after).double())
+    gain = sums[Key("linear_gain_share")]
+    assert_close(gain[0], sums[Key("linear_accuracy")][0] - before.eq(y).double())
+    assert_close(gain[1], after.eq(y).double() - before.eq(y).double())
+
+
+def test_a_nearly_linear_move_keeps_the_whole_gain(pair: tuple) -> None:
+    """The gain share compares the linearised and the fine-tuned network under one classifier."""
+    model, weights0, weights1, x, _ = pair
+    near = shifted(weights0, displacement(weights0, weights1), 1e-3)
+    head = {n: torch.randn_like(weights0[n]) for n in ("fc.weight", "fc.bias")}
+    y = plain(model, near | head, x)[1].argmax(1)  # the fine-tuned network is always right
+    sums = path_sums(model, weights0, near | head, x, y, alphas=(), blocks=())
+    numerator, denominator = sums[Key("linear_gain_share")]
+    assert_close(numerator, denominator)
+    assert_close(sums[Key("linear_agreement")][0], torch.ones(len(x)))
