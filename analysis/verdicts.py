@@ -7,7 +7,7 @@ weights (alpha = 1), pooled over the environments of a split,
 
 Its neighbours are 1 (a model linear in its parameters), 0 (the expansion explains nothing: no
 better than "nothing moved"), the same network trained from scratch (the control), and random and
-permuted displacements of the same norms. No verdict follows from a bare threshold on R2:
+permuted displacements of the same norms (shown beside it). Only intervals decide:
 
 near-linear
     The interval lies above 1/2, so that the expansion explains more of the displacement than it

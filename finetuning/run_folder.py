@@ -49,7 +49,7 @@ class RunFolder:
                 written.
         """
         path = Path(config.output)
-        if not Path(path).exists():
+        if not os.path.exists(path):
             return check_writable(path)
         if not (path / "config.yaml").is_file():
             raise InputError(

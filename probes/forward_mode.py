@@ -61,30 +61,15 @@ def _batch_norm(
     eps: float = 1e-5,
 ) -> Tensor:
     if training or running_mean is None or running_var is None:
-        # Some layers standardise their weights with it, which PyTorch can differentiate.
-        return F.batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps)
+        # Some layers standardise their weights with it.
+        others = [0, *range(2, x.ndim)]
+        running_var, running_mean = torch.var_mean(x, others, correction=0)
     scale = torch.rsqrt(running_var + eps)
     scale = scale if weight is None else weight * scale
     shift = -running_mean * scale
     shift = shift if bias is None else bias + shift
     per_channel = (-1,) + (1,) * (x.ndim - 2)
     return torch.addcmul(shift.view(per_channel), x, scale.view(per_channel))
-
-
-def _any_batch_norm(
-    x: Tensor,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-) -> Tensor:
-    if training or running_mean is None or running_var is None:
-        others = [0, *range(2, x.ndim)]
-        running_var, running_mean = torch.var_mean(x, others, correction=0)
-    return _batch_norm(x, running_mean, running_var, weight, bias, eps=eps)
 
 
 def _layer_norm(
@@ -205,7 +190,7 @@ _FIRST_ORDER: dict[Callable, Callable] = {
     F.scaled_dot_product_attention: _attention(_fast_softmax),
 }
 _SECOND_ORDER: dict[Callable, Callable] = {
-    F.batch_norm: _any_batch_norm,
+    F.batch_norm: _batch_norm,
     F.layer_norm: _layer_norm,
     F.scaled_dot_product_attention: _attention(_softmax),
     F.silu: _silu,

@@ -34,7 +34,8 @@ log = logging.getLogger(__name__)
 
 PEAK = """
 import resource, sys
-from probes.linearity import LinearityConfig, measure
+from probes.linearity import measure
+from probes.linearity_config import LinearityConfig
 num = int(sys.argv[2])
 options = {"samples": num, "detail_samples": num, "draws": 1, "memory": "60MB", "device": "cpu"}
 measure(LinearityConfig(output=sys.argv[1], **options))
@@ -61,7 +62,8 @@ class BenchConfig:
 
 def ratio(ours: Callable[[], object], other: Callable[[], object], repeats: int) -> str:
     """Median and range of ours / other over alternating repetitions, after one warm-up."""
-    ours(), other()
+    ours()
+    other()
     ratios = [_seconds(ours) / _seconds(other) for _ in range(repeats)]
     return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 

@@ -51,9 +51,12 @@ def test_running_statistics_are_averaged_and_counters_keep_their_latest_value() 
 
 def test_the_average_loads_into_the_network() -> None:
     model, average = network(), RunningAverage()
+    wander(model, 1)
     average.update(model.state_dict())
 
-    network().load_state_dict(average.state)
+    other = network()
+    other.load_state_dict(average.state)
+    assert all(torch.equal(other.state_dict()[n], t) for n, t in model.state_dict().items())
 
 
 def test_what_the_model_does_later_does_not_reach_the_average() -> None:

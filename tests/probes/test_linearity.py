@@ -15,10 +15,12 @@ from core.records import Record
 from finetuning.config import TrainConfig
 from finetuning.train import train
 from probes import linearity
-from probes.linearity import LinearityConfig, measure
+from probes.linearity import measure
+from probes.linearity_config import LinearityConfig
 from probes.linearity_metrics import barrier
-from probes.pairs import PairOptions, example_runs, load_pairs
+from probes.pairs import load_pairs
 from probes.partial import PartialResults
+from probes.sources import PairOptions, example_runs
 from tests.image_files import write_domains
 
 TINY = {"samples": 12, "detail_samples": 3, "draws": 1, "alphas": (0.5, 1.0), "device": "cpu"}
@@ -179,47 +181,39 @@ def test_a_foreign_checkpoint_has_the_fine_tuned_head_on_both_sides(
     )
 
 
-def wrong(case: str, runs: tuple[str, ...], folder: Path) -> tuple[list[str], str]:
-    final = Path(runs[0]) / "final.safetensors"
-    broken = folder / "in"
-    broken.mkdir()
+def broken(case: str, final: Path, folder: Path) -> str:
+    """A file that is no checkpoint of the network."""
     if case == "truncated":
-        (broken / "t.safetensors").write_bytes(final.read_bytes()[:1000])
-        return [
-            "--finetuned",
-            str(broken / "t.safetensors"),
-            "--pretrained",
-            "glyphnet.rich",
-        ], "t.saf"
-    if case == "mismatched":
-        state = load_file(final)
-        state["layer1.0.conv1.weight"] = state["layer1.0.conv1.weight"][:2].clone()
-        save_file(state, broken / "m.safetensors")
-        return [
-            "--finetuned",
-            str(broken / "m.safetensors"),
-            "--pretrained",
-            "glyphnet.rich",
-        ], "misshapen"
+        (folder / "t.safetensors").write_bytes(final.read_bytes()[:1000])
+        return str(folder / "t.safetensors")
     if case == "code":
-        torch.save({"model": shutil.rmtree}, broken / "c.pt")
-        return ["--finetuned", str(broken / "c.pt"), "--pretrained", "glyphnet.rich"], "c.pt"
-    if case == "no images":
-        return ["--finetuned", *runs, "--data", str(broken)], "no images"
+        torch.save({"model": shutil.rmtree}, folder / "c.pt")
+        return str(folder / "c.pt")
+    state = load_file(final)
+    state["layer1.0.conv1.weight"] = state["layer1.0.conv1.weight"][:2].clone()
+    save_file(state, folder / "m.safetensors")
+    return str(folder / "m.safetensors")
+
+
+def wrong(case: str, runs: tuple[str, ...], folder: Path) -> tuple[list[str], str]:
+    """Words of a command that cannot work, and what its sentence must say."""
+    final = Path(runs[0]) / "final.safetensors"
+    inside = folder / "in"
+    inside.mkdir()
+    if case in {"truncated", "code", "mismatched"}:
+        file = broken(case, final, inside)
+        expected = "misshapen" if case == "mismatched" else Path(file).name
+        return ["--finetuned", file, "--pretrained", "glyphnet.rich"], expected
     if case == "unfinished":
-        shutil.copy(Path(runs[0]) / "config.yaml", broken)
-        return ["--finetuned", str(broken)], "finished run folder"
+        shutil.copy(Path(runs[0]) / "config.yaml", inside)
     if case == "classes":
-        write_domains(broken / "data")
-        return [
-            "--finetuned",
-            runs[0],
-            "--data",
-            str(broken / "data"),
-            "--transform",
-            "paper",
-        ], "classes"
+        write_domains(inside / "data")
+    data = str(inside / "data")
     return {
+        "no images": (["--finetuned", *runs, "--data", str(inside)], "no images"),
+        "unfinished": (["--finetuned", str(inside)], "finished run folder"),
+        "classes": (["--finetuned", runs[0], "--data", data, "--transform", "paper"], "classes"),
+        "missing": (["--finetuned", str(inside / "typo")], "there is no"),
         "model": (["--finetuned", *runs, "--model", "resnet5"], "not a model"),
         "environment": (["--finetuned", *runs, "--envs", "moon"], "'moon' is not in"),
         "test environment": (["--finetuned", *runs, "--test_env", "moon"], "moon"),
@@ -231,10 +225,13 @@ def wrong(case: str, runs: tuple[str, ...], folder: Path) -> tuple[list[str], st
     }[case]
 
 
-CASES = "truncated mismatched code classes unfinished model environment before same twice memory"
+CASES = (
+    *["truncated", "mismatched", "code", "classes", "unfinished", "model", "environment"],
+    *["before", "same", "twice", "memory", "samples", "missing"],
+)
 
 
-@pytest.mark.parametrize("case", [*CASES.split(), "samples", "no images", "test environment"])
+@pytest.mark.parametrize("case", [*CASES, "no images", "test environment"])
 def test_wrong_input_is_one_sentence_and_leaves_nothing(
     case: str,
     runs: tuple[str, ...],
@@ -308,3 +305,13 @@ def test_images_that_changed_since_training_are_refused(tmp_path: Path) -> None:
     shutil.copy(data / "art" / "cat" / "0.png", data / "art" / "cat" / "9.png")
     with pytest.raises(InputError, match="not those that"):
         load_pairs(PairOptions(finetuned=(run,)))
+
+
+def test_the_record_names_the_images_of_the_run(record: Record, tmp_path: Path) -> None:
+    assert record.provenance["data"] == "digits"
+    data = write_domains(tmp_path / "data", num=5)
+    options = {"steps": 1, "eval_every": 1, "batch_size": 2, "device": "cpu"}
+    output, probed = str(tmp_path / "r"), str(tmp_path / "p")
+    config = TrainConfig(output=output, data=str(data), test_env=("sketch",), **options)
+    found = measure(LinearityConfig(finetuned=(str(train(config)),), output=probed, **TINY))
+    assert found.provenance["data"] == str(data)

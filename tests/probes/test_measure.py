@@ -14,9 +14,12 @@ from torch import Tensor
 
 from core.models import create_model
 from core.records import Record
-from probes import linearity
-from probes.linearity import Bench, LinearityConfig, measure
-from probes.pairs import example_runs, load_pairs
+from probes import linearity_bench
+from probes.linearity import measure
+from probes.linearity_bench import Bench
+from probes.linearity_config import LinearityConfig
+from probes.pairs import load_pairs
+from probes.sources import example_runs
 from reports.linearity import verdict_table
 from tests.image_files import write_domains
 
@@ -70,7 +73,7 @@ def test_the_batch_does_not_change_the_numbers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = measured(tmp_path / "whole", SCRATCH, envs=("ink", "rotated"))
-    monkeypatch.setattr(linearity, "LARGEST_BATCH", 2)
+    monkeypatch.setattr(linearity_bench, "LARGEST_BATCH", 2)
     parts = measured(tmp_path / "parts", SCRATCH, envs=("ink", "rotated"))
     assert parts.provenance["batch_size"] == 2
     rest = whole.values["metric"] != "float64_gap"  # looks at one batch

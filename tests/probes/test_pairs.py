@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from core.domains import holdout, load_domains
 from core.errors import InputError
-from probes.pairs import Pair, PairOptions, example_runs, load_pairs
+from probes.pairs import Pair, load_pairs
+from probes.sources import PairOptions, example_runs
 from tests.image_files import write_domains
 
 ERM, DROPOUT, SCRATCH = example_runs()
