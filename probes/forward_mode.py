@@ -9,9 +9,8 @@ Inside `forward_mode_rules` some functions are replaced, for every network and w
 so that derivatives with respect to the running statistics exist; PyTorch has none.
 `scaled_dot_product_attention` is written out, since the fused kernels have no forward-mode rule.
 
-For first derivatives, `linear` and the softmax of attention have rules that touch memory less
-often than PyTorch's. They are custom functions, through which nested forward mode would silently
-return zero, so second derivatives do without them. There, normalisations are written out, since
+For first derivatives these and the products of layers have rules that touch memory less often
+(`probes.first_order_rules`). For second derivatives, normalisations are written out, since
 PyTorch's nested rule for them takes mean and variance for constants (off by a quarter on a vision
 transformer), and so are activations whose backward has no forward-mode rule.
 """
@@ -19,13 +18,15 @@ transformer), and so are activations whose backward has no forward-mode rule.
 import math
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
+
+from probes import first_order_rules
 
 
 @contextmanager
@@ -59,6 +60,8 @@ def _batch_norm(
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
+    *,
+    affine: Callable[[Tensor, Tensor, Tensor], Tensor],
 ) -> Tensor:
     if training or running_mean is None or running_var is None:
         # Some layers standardise their weights with it.
@@ -69,7 +72,7 @@ def _batch_norm(
     shift = -running_mean * scale
     shift = shift if bias is None else bias + shift
     per_channel = (-1,) + (1,) * (x.ndim - 2)
-    return torch.addcmul(shift.view(per_channel), x, scale.view(per_channel))
+    return affine(x, scale.view(per_channel), shift.view(per_channel))
 
 
 def _layer_norm(
@@ -87,81 +90,35 @@ def _layer_norm(
     return y if bias is None else y + bias
 
 
-class _Linear(Function):
-    """Rows of a matrix through a linear layer: Y = X W^T."""
-
-    @staticmethod
-    def forward(x: Tensor, weight: Tensor) -> Tensor:
-        return x @ weight.t()
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # ruff: ignore[any-type]
-        ctx.save_for_forward(*inputs)
-
-    @staticmethod
-    def jvp(ctx: Any, dx: Tensor | None, dweight: Tensor | None) -> Tensor | None:  # ruff: ignore[any-type]
-        x, weight = ctx.saved_tensors
-        if dweight is None:
-            return None if dx is None else dx @ weight.t()
-        return x @ dweight.t() if dx is None else torch.addmm(x @ dweight.t(), dx, weight.t())
-
-
-def _linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    y: Tensor = _Linear.apply(x.reshape(-1, x.shape[-1]), weight)  # type: ignore[assignment]
-    y = y if bias is None else y + bias
-    return y.view(*x.shape[:-1], weight.shape[0])
+def _attention(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+    *,
+    attend: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
+) -> Tensor:
+    if dropout_p or is_causal or enable_gqa:
+        raise RuntimeError("attention with dropout, causal mask or grouped queries has no rule")
+    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+    if attn_mask is not None and attn_mask.dtype == torch.bool:
+        attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(
+            ~attn_mask, -math.inf
+        )
+    return attend(query * scale, key, value, attn_mask)
 
 
-def _attention(softmax: Callable[[Tensor], Tensor]) -> Callable[..., Tensor]:
-    def attention(
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        attn_mask: Tensor | None = None,
-        dropout_p: float = 0.0,
-        is_causal: bool = False,
-        scale: float | None = None,
-        enable_gqa: bool = False,
-    ) -> Tensor:
-        if dropout_p or is_causal or enable_gqa:
-            raise RuntimeError(
-                "attention with dropout, causal mask or grouped queries has no rule"
-            )
-        scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-        scores = (query * scale) @ key.transpose(-2, -1)
-        if attn_mask is not None and attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, -math.inf)
-        elif attn_mask is not None:
-            scores = scores + attn_mask
-        return softmax(scores) @ value
-
-    return attention
+def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    scores = q @ k.mT
+    return (scores if mask is None else scores + mask).softmax(-1) @ v
 
 
-class _Softmax(Function):
-    """Softmax over the last dimension; its derivative reuses the result."""
-
-    @staticmethod
-    def forward(scores: Tensor) -> Tensor:
-        return torch.softmax(scores, -1)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:  # ruff: ignore[any-type]
-        ctx.save_for_forward(output)
-
-    @staticmethod
-    def jvp(ctx: Any, dscores: Tensor) -> Tensor:  # ruff: ignore[any-type]
-        (p,) = ctx.saved_tensors
-        change = p * dscores
-        return torch.addcmul(change, p, change.sum(-1, keepdim=True), value=-1)
-
-
-def _fast_softmax(scores: Tensor) -> Tensor:
-    return _Softmax.apply(scores)  # type: ignore[return-value]
-
-
-def _softmax(scores: Tensor) -> Tensor:
-    return scores.softmax(-1)
+def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return torch.addcmul(shift, x, scale)
 
 
 def _silu(x: Tensor, inplace: bool = False) -> Tensor:
@@ -185,14 +142,16 @@ def _relu6(x: Tensor, inplace: bool = False) -> Tensor:
 
 
 _FIRST_ORDER: dict[Callable, Callable] = {
-    F.batch_norm: _batch_norm,
-    F.linear: _linear,
-    F.scaled_dot_product_attention: _attention(_fast_softmax),
+    F.batch_norm: partial(_batch_norm, affine=first_order_rules.affine),
+    F.conv2d: first_order_rules.conv2d,
+    F.hardtanh: first_order_rules.hardtanh,
+    F.linear: first_order_rules.linear,
+    F.scaled_dot_product_attention: partial(_attention, attend=first_order_rules.attention),
 }
 _SECOND_ORDER: dict[Callable, Callable] = {
-    F.batch_norm: _batch_norm,
+    F.batch_norm: partial(_batch_norm, affine=_affine),
     F.layer_norm: _layer_norm,
-    F.scaled_dot_product_attention: _attention(_softmax),
+    F.scaled_dot_product_attention: partial(_attention, attend=_attend),
     F.silu: _silu,
     F.mish: _mish,
     F.hardswish: _hardswish,

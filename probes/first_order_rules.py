@@ -1,0 +1,133 @@
+r"""Forward-mode rules for first derivatives that touch memory less often than PyTorch's own.
+
+Each is a custom function, with its derivative along a tangent written beside it, accumulated in
+place. Nested forward mode would silently return zero through them, so second derivatives do
+without (`probes.forward_mode`).
+
+| layer | value | derivative |
+|---|---|---|
+| product | y = x * W + b | dx * W + x * dW + db |
+| affine | y = x s + t | dx s + x ds + dt |
+| attention | O = P V, P = softmax(S), S = Q K^T + M | dP V + P dV, dP = P (dS - <P, dS>) |
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+from torch.nn import functional as F
+
+Context = Any  # PyTorch gives it no public type
+Layer = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+class _Product(Function):
+    """A layer whose product of activations and weights is linear in both."""
+
+    @staticmethod
+    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
+        return layer(x, weight, bias)
+
+    @staticmethod
+    def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
+        x, weight, _, ctx.layer = inputs
+        ctx.save_for_forward(x, weight)
+
+    @staticmethod
+    def jvp(
+        ctx: Context, dx: Tensor | None, dweight: Tensor | None, dbias: Tensor | None, _: None
+    ) -> Tensor:
+        x, weight = ctx.saved_tensors
+        if dx is None and dweight is not None:
+            return ctx.layer(x, dweight, dbias)
+        dy = ctx.layer(torch.zeros_like(x) if dx is None else dx, weight, dbias)
+        if dweight is None:
+            return dy
+        if ctx.layer is _matrix_product:
+            return dy.addmm_(x, dweight.t())
+        return dy.add_(ctx.layer(x, dweight, None))
+
+
+def _matrix_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    return x @ weight.t() if bias is None else torch.addmm(bias, x, weight.t())
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """`torch.nn.functional.linear`."""
+    rows = x.reshape(-1, x.shape[-1])
+    y: Tensor = _Product.apply(rows, weight, bias, _matrix_product)  # type: ignore[assignment]
+    return y.view(*x.shape[:-1], weight.shape[0])
+
+
+def conv2d(
+    x: Tensor, weight: Tensor, bias: Tensor | None = None, *options: object, **named: object
+) -> Tensor:
+    """`torch.nn.functional.conv2d`."""
+    layer = lambda x, weight, bias: torch.conv2d(x, weight, bias, *options, **named)  # type: ignore
+    return _Product.apply(x, weight, bias, layer)  # type: ignore[return-value]
+
+
+class _Affine(Function):
+    @staticmethod
+    def forward(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return torch.addcmul(shift, x, scale)
+
+    @staticmethod
+    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        ctx.save_for_forward(*inputs[:2])
+
+    @staticmethod
+    def jvp(
+        ctx: Context, dx: Tensor | None, dscale: Tensor | None, dshift: Tensor | None
+    ) -> Tensor:
+        x, scale = ctx.saved_tensors
+        dscale, dshift = (torch.zeros_like(scale) if d is None else d for d in (dscale, dshift))
+        dy = torch.addcmul(dshift, x, dscale)
+        return dy if dx is None else dy.addcmul_(dx, scale)
+
+
+def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """A scale and a shift of every channel, shaped to broadcast over `x`."""
+    return _Affine.apply(x, scale, shift)  # type: ignore[return-value]
+
+
+class _Attention(Function):
+    """Weighted values, and the weights, which the derivative reuses."""
+
+    @staticmethod
+    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        scores = q @ k.mT
+        weights = (scores if mask is None else scores.add_(mask)).softmax(-1)
+        return weights @ v, weights
+
+    @staticmethod
+    def setup_context(ctx: Context, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+        ctx.save_for_forward(*inputs[:3], output[1])
+
+    @staticmethod
+    def jvp(
+        ctx: Context, dq: Tensor | None, dk: Tensor | None, dv: Tensor | None, dmask: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        q, k, v, weights = ctx.saved_tensors
+        dq, dk, dv = (
+            torch.zeros_like(t) if d is None else d
+            for t, d in zip((q, k, v), (dq, dk, dv), strict=True)
+        )
+        dscores = (dq @ k.mT).add_(q @ dk.mT)
+        change = (dscores if dmask is None else dscores.add_(dmask)).mul_(weights)
+        change.addcmul_(weights, change.sum(-1, keepdim=True), value=-1)
+        return (change @ v).add_(weights @ dv), change
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention to scaled queries; `mask` is added to the scores."""
+    return _Attention.apply(q.contiguous(), k.contiguous(), v.contiguous(), mask)[0]  # type: ignore[index]
+
+
+def hardtanh(
+    x: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False
+) -> Tensor:
+    """`torch.nn.functional.hardtanh`, never in place: that derivative begins with a copy."""
+    return F.hardtanh(x, min_val, max_val)
