@@ -4,7 +4,7 @@ Shapes: B images of S x S pixels.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from core.transforms import (
 Batch = tuple[Float[Tensor, "B 3 S S"], Int64[Tensor, " B"]]
 
 
+@runtime_checkable
 class KeyLists(Protocol):
     """The keys of one batch after another."""
 
@@ -42,7 +43,9 @@ class InOrder:
         [2, 2, 1]
     """
 
-    def __init__(self, env: int, images: Collection[int], batch_size: int) -> None:
+    def __init__(
+        self, env: int, images: Collection[int] | Int64[np.ndarray, " N"], batch_size: int
+    ) -> None:
         self.env, self.images, self.batch_size = env, list(images), batch_size
 
     def __len__(self) -> int:

@@ -30,7 +30,7 @@ _MAX_SHIFT = 2  # pixels of 32; the frame of paper around a digit is three pixel
 _JITTER = 0.2  # brightness and contrast are scaled by 0.8 to 1.2
 
 
-def make_transform(kind: Kind, *, training: bool, data_config: DataConfig) -> Transform:
+def make_transform(kind: str, *, training: bool, data_config: DataConfig) -> Transform:
     """The transform of one image, RGB, to a normalised tensor of 3 x H x W.
 
     Args:

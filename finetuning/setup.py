@@ -22,7 +22,7 @@ from finetuning.config import TrainConfig
 
 log = logging.getLogger(__name__)
 
-Indices = Int64[np.ndarray, " N"]
+Indices = Int64[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ TRANSFORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "displacement": np.sqrt,
 }
 
-PerExample = Float[np.ndarray, "2 N"]
+PerExample = Float[np.ndarray, "2 _"]
 Measured = Mapping[Key, PerExample]
 # Of one run: environment to the sums of its parts, which look at different numbers of images.
 RunSums = Mapping[str, Sequence[Measured]]
@@ -187,7 +187,7 @@ def _curve_rows(sums: Measured, counts: Counts) -> list[Row]:
 
 def barrier(
     accuracy: Float[np.ndarray, "... A"], alphas: Float[np.ndarray, " A"]
-) -> Float[np.ndarray, "..."]:
+) -> Float[np.ndarray, "..."] | np.float64:
     r"""Error barrier on the path between two networks.
 
     .. math:: \max_\alpha\; e(\alpha) - (1 - \alpha)\, e(0) - \alpha\, e(1)

@@ -27,7 +27,7 @@ from core.models import check_network, classifier_name, create_model, float_stat
 from probes.sources import PairOptions, Source, labels_of, shared_options
 from probes.taylor import Weights
 
-Indices = Int64[np.ndarray, " N"]
+Indices = Int64[np.ndarray, " _"]
 OWN_HEAD, SAME_HEAD = "own initial head", "fine-tuned head on both sides"
 
 log = logging.getLogger(__name__)

@@ -56,7 +56,7 @@ def assert_same_batches(first: list, second: list) -> None:
 
 @given(num=st.integers(0, 40), batch_size=st.integers(1, 12))
 def test_in_order_lists_every_image_once_and_in_order(num: int, batch_size: int) -> None:
-    images = list(np.random.default_rng(num).permutation(100)[:num])
+    images = np.random.default_rng(num).permutation(100)[:num].tolist()
     batches = InOrder(2, images, batch_size)
     keys = [key for batch in batches for key in batch]
 

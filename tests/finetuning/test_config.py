@@ -100,8 +100,12 @@ POSITIVE = ("batch_size", "steps", "eval_every", "image_size", "checkpoint_every
 NOT_NEGATIVE = ("weight_decay", "seed", "split_seed", "workers")
 
 
-@pytest.mark.parametrize("name", [*POSITIVE, "head_lr_factor"])
-@pytest.mark.parametrize("value", [0, -1, math.nan])
+REFUSED = [(name, value) for name in (*POSITIVE, "head_lr_factor") for value in (0, -1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [*REFUSED, ("lr", math.nan), ("head_lr_factor", math.nan)]
+)
 def test_what_must_be_positive_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(InputError, match=f"--{name} is {value}; a positive number"):
         TrainConfig(**{name: value})  # type: ignore[arg-type]

@@ -45,7 +45,7 @@ def by_hand(setup: Setup, name: str, images: np.ndarray) -> np.ndarray:
     environment = setup.domains.environments[name]
     mean, std = (torch.tensor(setup.data_config[key]).view(3, 1, 1) for key in ("mean", "std"))
     right = []
-    for index in images:
+    for index in images.tolist():
         pixels = torch.from_numpy(np.array(environment.image(index))).permute(2, 0, 1) / 255
         logits = setup.model.eval()(((pixels.to(mean) - mean) / std)[None])
         right.append(logits.argmax().item() == environment.labels[index])

@@ -91,7 +91,7 @@ def test_barrier_is_largest_where_it_is_largest() -> None:
     alphas = np.array([0.0, 0.25, 0.5, 1.0])
     curves = np.array([[1.0, 0.5, 0.0, 1.0], [0.0, 0.25, 0.5, 1.0], [0.0, 1.0, 1.0, 0.0]])
     np.testing.assert_allclose(barrier(curves, alphas), [1.0, 0.0, 0.0])
-    assert barrier(1 - curves, alphas)[2] == 1
+    assert barrier(1 - curves[2], alphas) == 1
 
 
 def test_ratios_become_values_as_declared() -> None:
