@@ -114,6 +114,34 @@ def as_yaml(config: Any) -> str:  # ruff: ignore[any-type] - any dataclass insta
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The options in a file that `as_yaml` wrote.
+
+    Raises:
+        InputError: If the file cannot be read, is no YAML or holds no options.
+    """
+    try:
+        options = yaml.safe_load(path.read_text())
+    except (OSError, ValueError, yaml.YAMLError) as error:  # yaml passes on a date's ValueError
+        raise _no_options(path, f"cannot be read as YAML ({_in_one_line(error)})") from error
+    if not isinstance(options, dict):
+        raise _no_options(path, "holds no options")
+    return options
+
+
+def _no_options(path: Path, found: str) -> InputError:
+    return InputError(
+        f"'{path}' {found}; lines such as 'seed: 0', as the command of the run wrote them, were "
+        "expected: restore the file or make the run again"
+    )
+
+
+def _in_one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        return f"line {error.problem_mark.line + 1}: {error.problem}"
+    return " ".join(str(error).split())
+
+
 def parse_bytes(text: str) -> int:
     """`"2GB"` to bytes (decimal units).
 

@@ -25,7 +25,7 @@ import yaml
 from torch import Tensor
 
 from core.checkpoints import save_state_dict
-from core.command_line import as_yaml
+from core.command_line import as_yaml, read_yaml
 from core.errors import InputError
 from core.records import check_writable, new_folder
 from finetuning.config import TrainConfig
@@ -45,8 +45,8 @@ class RunFolder:
         """Refuse an output that belongs to something else, before any work is done.
 
         Raises:
-            InputError: If the folder exists and is no run of the same options, or cannot be
-                written.
+            InputError: If the folder exists and is no run of the same options, its config.yaml
+                is damaged, or it cannot be written.
         """
         path = Path(config.output)
         if not os.path.exists(path):
@@ -56,7 +56,7 @@ class RunFolder:
                 f"'{path}' already exists and is no run folder; nothing in it is overwritten: "
                 "choose another --output"
             )
-        changed = _differences(yaml.safe_load((path / "config.yaml").read_text()), config)
+        changed = _differences(read_yaml(path / "config.yaml"), config)
         if changed:
             raise InputError(
                 f"'{path}' holds a run with other options ({'; '.join(changed[:3])}); a run is "

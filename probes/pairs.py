@@ -24,7 +24,7 @@ from core.errors import InputError
 from core.glyphnet import WEIGHTS
 from core.loaders import check_transform
 from core.models import check_network, classifier_name, create_model, float_state
-from probes.sources import PairOptions, Source, labels_of, shared_options
+from probes.sources import RECIPE, PairOptions, Source, labels_of, shared_options
 from probes.taylor import Weights
 
 Indices = Int64[np.ndarray, " _"]
@@ -190,12 +190,11 @@ def _run_facts(source: Source, splits: dict[str, str]) -> dict[str, Any]:
         "train_envs": [env for env, split in splits.items() if split != "ood"],
         "test_envs": [env for env, split in splits.items() if split == "ood"],
     }
-    names = ("drop_rate", "seed", "steps", "optimizer", "lr")
     run = source.run_options
     if run is None:
-        return dict.fromkeys(names) | {"from_scratch": False, "train_loss": None} | envs
+        return dict.fromkeys(RECIPE) | {"from_scratch": False, "train_loss": None} | envs
     metrics = source.path / "metrics.jsonl"
     lines = metrics.read_text().splitlines() if metrics.is_file() else []
     loss = json.loads(lines[-1])["train_loss"] if lines else None
-    known = {name: run[name] for name in names}
+    known = {name: run[name] for name in RECIPE}
     return known | {"from_scratch": run["pretrained"] == "none", "train_loss": loss} | envs

@@ -11,10 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-
+from core.command_line import read_yaml
 from core.domains import Domains
 from core.errors import InputError
+
+# Options of a run that a probe relies on.
+SHARED = ("model", "model_kwargs", "data", "image_size", "transform", "envs", "skip_unreadable")
+RECIPE = ("drop_rate", "seed", "steps", "optimizer", "lr")
+RUN_OPTIONS = (*SHARED, *RECIPE, "pretrained", "test_env", "split_seed")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +62,7 @@ class Source:
         """A run folder or a checkpoint file.
 
         Raises:
-            InputError: If it is neither, or the run is not finished.
+            InputError: If it is neither, the run is not finished, or its config.yaml is damaged.
         """
         place = Path(path)
         if not os.path.exists(place):
@@ -74,7 +78,7 @@ class Source:
                     f"'{place}' has no {name}; a finished run folder of finetuning.train was "
                     "expected: finish the run with the same command, or give a checkpoint file"
                 )
-        options = yaml.safe_load((place / "config.yaml").read_text())
+        options = _run_options(place / "config.yaml")
         return cls(place, place / f"{weights}.safetensors", options)
 
     def trained_on(self, domains: Domains, options: PairOptions) -> tuple[str, ...]:
@@ -96,12 +100,22 @@ class Source:
         return tuple(facts["train_envs"])
 
 
+def _run_options(path: Path) -> dict[str, Any]:
+    options = read_yaml(path)
+    missing = [name for name in RUN_OPTIONS if name not in options]
+    if missing:
+        raise InputError(
+            f"'{path}' lacks {', '.join(missing)}; all options of a run, as finetuning.train "
+            "writes them, were expected: restore the file or give the checkpoint itself"
+        )
+    return options
+
+
 def shared_options(sources: Sequence[Source], options: PairOptions) -> dict[str, Any]:
     """Model, images and transform: as asked for, or as all run folders agree."""
     defaults = {"model": "glyphnet", "model_kwargs": None, "data": "digits", "image_size": None}
     shared: dict[str, Any] = {}
-    names = ("model", "model_kwargs", "data", "image_size", "transform", "envs", "skip_unreadable")
-    for name in names:
+    for name in SHARED:
         asked = getattr(options, name) or None
         found = [s.run_options[name] for s in sources if s.run_options is not None]
         if asked is None and any(value != found[0] for value in found):

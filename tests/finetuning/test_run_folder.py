@@ -90,6 +90,23 @@ def test_a_folder_that_is_no_run_is_left_alone(config: TrainConfig, tmp_path: Pa
     assert contents(tmp_path / "run") == {"thesis.tex": b"five years"}
 
 
+@pytest.mark.parametrize(
+    "damaged", [b"lr: [1", b"- 1\n- 2\n", b"", b"\xff\xfe\x00", b"a: 2024-99-99"]
+)
+def test_damaged_options_are_one_sentence_with_the_file(
+    config: TrainConfig, damaged: bytes
+) -> None:
+    run = RunFolder.open(config, FACTS, INIT)
+    (run.path / "config.yaml").write_bytes(damaged)
+    before = contents(run.path)
+
+    with pytest.raises(InputError, match=r"run/config\.yaml' .*restore the file") as error:
+        RunFolder.check(config)
+
+    assert "\n" not in str(error.value)
+    assert contents(run.path) == before
+
+
 def test_a_place_below_a_file_is_refused(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
 

@@ -187,6 +187,14 @@ def wrong(case: str, folder: Path) -> tuple[PairOptions, str]:
         run = edited(folder / "r")
         (Path(run) / "final.safetensors").unlink()
         return PairOptions(finetuned=(run,)), r"no final\.safetensors.*finish the run"
+    if case == "damaged options":
+        run = edited(folder / "r")
+        (Path(run) / "config.yaml").write_text("model: glyphnet\nlr: [1\n")
+        return PairOptions(finetuned=(run,)), r"config\.yaml' cannot be read as YAML \(line 3: "
+    if case == "options missing":
+        run = edited(folder / "r")
+        (Path(run) / "config.yaml").write_text("model: glyphnet\n")
+        return PairOptions(finetuned=(run,)), r"config\.yaml' lacks model_kwargs, data, .*restore"
     if case == "other classes":
         write_domains(folder / "data")
         options = PairOptions(finetuned=(ERM,), data=str(folder / "data"), transform="timm")
@@ -215,7 +223,8 @@ def wrong(case: str, folder: Path) -> tuple[PairOptions, str]:
 
 CASES = (
     "no such file,no pretrained,identical,twice,through a link,unfinished,other models,other data,"
-    "other classes,unknown environment,unknown test,trained on it,unknown model,other model"
+    "other classes,unknown environment,unknown test,trained on it,unknown model,other model,"
+    "damaged options,options missing"
 )
 
 
