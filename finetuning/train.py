@@ -82,7 +82,7 @@ def train(config: TrainConfig) -> Path:
 
     Raises:
         InputError: If options, images, checkpoint or output do not fit, before any work is done;
-            or if the loss stops being finite.
+            or if the loss or an update stops being finite.
     """
     config = resolve(config)
     RunFolder.check(config)
@@ -167,7 +167,7 @@ def train_step(config: TrainConfig, progress: Progress, batch: Batch) -> None:
         loss = cross_entropy(progress.forward(images), labels)
     progress.optimizer.zero_grad(set_to_none=True)
     progress.scaler.scale(loss).backward()
-    progress.scaler.step(progress.optimizer)
+    optimizer_step(progress)
     progress.scaler.update()
     progress.scheduler.step()
     progress.step += 1
@@ -176,6 +176,21 @@ def train_step(config: TrainConfig, progress: Progress, batch: Batch) -> None:
         for period, average in progress.averages.items():
             if progress.step % period == 0:
                 average.update(progress.model.state_dict())
+
+
+def optimizer_step(progress: Progress) -> None:
+    """Move the weights.
+
+    Raises:
+        InputError: If the learning rate or the weight decay is larger than any number of the
+            weights' type, which PyTorch refuses before there is a loss that could be NaN.
+    """
+    try:
+        progress.scaler.step(progress.optimizer)
+    except RuntimeError as error:
+        if "without overflow" not in str(error):
+            raise
+        raise _diverged("the update overflowed", progress.step + 1, progress) from error
 
 
 def set_training_mode(model: Module, *, freeze_bn: bool) -> None:
@@ -201,12 +216,16 @@ def check_losses(progress: Progress) -> None:
     recent = torch.stack(progress.losses[-CHECK_LOSS_EVERY:]).cpu()
     if not recent.isfinite().all():
         first = progress.step - len(recent) + 1 + int((~recent.isfinite()).int().argmax())
-        lr = progress.optimizer.param_groups[0]["lr"]
-        raise InputError(
-            f"the loss became {recent[~recent.isfinite()][0].item()} at step {first} with "
-            f"learning rate {lr:g}; a finite loss was expected: lower --lr and choose another "
-            "--output"
-        )
+        found = f"the loss became {recent[~recent.isfinite()][0].item()}"
+        raise _diverged(found, first, progress)
+
+
+def _diverged(found: str, step: int, progress: Progress) -> InputError:
+    lr = progress.optimizer.param_groups[0]["lr"]
+    return InputError(
+        f"{found} at step {step} with learning rate {lr:g}; a finite loss was expected: lower "
+        "--lr or --weight_decay and choose another --output"
+    )
 
 
 def evaluate_and_save(

@@ -141,6 +141,31 @@ def test_a_diverging_run_names_step_and_learning_rate(
     assert not (tmp_path / "run" / "final.safetensors").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--lr", "1e200"], "overflowed at step 1 with learning rate 1e+200"),
+        (
+            ["--lr", "1e38", "--optimizer", "adamw"],
+            "overflowed at step 1 with learning rate 1e+38",
+        ),
+        (["--weight_decay", "1e200"], "overflowed at step 1 with learning rate 0.01"),
+    ],
+)
+def test_an_update_that_no_float32_holds_is_a_diverging_run(
+    words: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    status = command([*words, "--output", str(tmp_path / "run")], monkeypatch)
+
+    assert status == 2
+    assert_one_sentence(capsys.readouterr().err, expected)
+    assert not (tmp_path / "run" / "final.safetensors").exists()
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[str], Path]:
     """The words and the folder of a run that reached its end."""
