@@ -27,6 +27,7 @@ import pandas as pd
 from safetensors.numpy import load_file, save_file
 
 from core.errors import InputError
+from core.permissions import usual_permissions
 
 SCHEMA_VERSION = 1
 COLUMNS = {
@@ -95,10 +96,9 @@ class Record:
         (folder / "record.json").write_text(json.dumps(document, indent=2, default=str) + "\n")
         self.values.to_parquet(folder / "values.parquet", index=False)
         if self.arrays:
-            save_file(
-                {k: np.ascontiguousarray(v) for k, v in self.arrays.items()},
-                folder / "arrays.safetensors",
-            )
+            arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
+            with usual_permissions(folder / "arrays.safetensors"):
+                save_file(arrays, folder / "arrays.safetensors")
 
     @classmethod
     def read(cls, folder: str | Path) -> "Record":

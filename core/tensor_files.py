@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.errors import InputError
+from core.permissions import usual_permissions
 
 EXPECTED = "a state dict in a safetensors or torch file"
 # Several keys would be written in an order that changes from run to run.
@@ -109,7 +110,8 @@ def save_state_dict(
     text = json.dumps(dict(metadata), sort_keys=True, allow_nan=False)
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        save_file(tensors, unfinished, metadata={_METADATA_KEY: text})
+        with usual_permissions(unfinished):
+            save_file(tensors, unfinished, metadata={_METADATA_KEY: text})
         unfinished.replace(path)
     except (OSError, SafetensorError) as error:
         raise InputError(

@@ -56,6 +56,13 @@ def test_round_trip(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read.arrays["a|b"], record.arrays["a|b"])
 
 
+def test_all_files_of_a_record_have_the_same_permissions(tmp_path: Path) -> None:
+    files = list(written(tmp_path / "r").iterdir())
+
+    assert len(files) == 3
+    assert len({file.stat().st_mode for file in files}) == 1
+
+
 def test_nothing_is_left_when_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), new_folder(tmp_path / "r") as inside:
         (inside / "half").write_text("half")

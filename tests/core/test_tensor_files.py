@@ -183,6 +183,22 @@ def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+@pytest.mark.parametrize("umask", [0o022, 0o007])
+def test_a_saved_file_has_the_permissions_of_any_other_new_file(
+    tmp_path: Path, umask: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        save_state_dict(STATE, tmp_path / "a.safetensors", {})
+        (tmp_path / "other").touch()
+    finally:
+        os.umask(before)
+
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert modes["a.safetensors"] == modes["other"]
+
+
 def test_views_and_other_layouts_are_saved_by_value(tmp_path: Path) -> None:
     flat = torch.randn(32)
     state = {
