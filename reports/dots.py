@@ -161,9 +161,13 @@ def _reciprocal(x: ArrayLike) -> np.ndarray:
 
 
 def blocks(record: Record) -> list[Drawing]:
-    """How linear each block is and how much of the displacement it causes; a figure per split."""
+    """How linear each block is and how much of the displacement it causes; a figure per split.
+
+    There is none where no block moved, such as when the classifier alone was trained.
+    """
+    moved = weight_group_names(record)
     with theme():
-        return [_blocks(record, split) for split in splits(record)]
+        return [_blocks(record, split) for split in splits(record)] if moved else []
 
 
 def _blocks(record: Record, split: str) -> Drawing:

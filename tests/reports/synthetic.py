@@ -219,3 +219,11 @@ def without_intervals(record: Record) -> Record:
     values: pd.DataFrame = record.values.assign(low=math.nan, high=math.nan)
     parts = {"probe", "config", "metrics", "provenance", "arrays"}
     return Record(values=values, **{name: getattr(record, name) for name in parts})
+
+
+def without_moved_blocks(record: Record) -> Record:
+    """The same record as of runs that moved their classifier alone."""
+    per_block = record.values["metric"].isin(["block_share", "block_explained_displacement"])
+    parts = {"probe", "config", "metrics", "provenance", "arrays"}
+    kept = {name: getattr(record, name) for name in parts}
+    return Record(values=record.values[~per_block], **kept)

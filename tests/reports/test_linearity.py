@@ -12,7 +12,7 @@ from core.command_line import run
 from core.errors import InputError
 from core.records import Record
 from reports.linearity import ReportConfig, report, verdict_table, write_report
-from tests.reports.synthetic import linearity_record, without_intervals
+from tests.reports.synthetic import linearity_record, without_intervals, without_moved_blocks
 
 
 def foreign() -> Record:
@@ -85,6 +85,14 @@ def test_missing_intervals_are_said(tmp_path: Path) -> None:
     record = without_intervals(foreign())
     assert "without an interval to tell it from 0" in text(written(record, tmp_path / "bare"))
     assert "[-]" in verdict_table(record)
+
+
+def test_a_run_whose_features_did_not_move_has_no_figure_of_blocks(tmp_path: Path) -> None:
+    page = text(written(without_moved_blocks(foreign()), tmp_path / "classifier"))
+    assert "No block moved" in page
+    assert "Block by block" in page
+    assert "Weights from the input (top)" not in page
+    assert "No block moved" not in text(written(foreign(), tmp_path / "moved"))
 
 
 def test_a_record_of_another_probe_is_refused(tmp_path: Path) -> None:
