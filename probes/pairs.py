@@ -114,14 +114,12 @@ def _pair(
     before, head = _before(source, options)
     weights1, sha1 = _weights(model, source.checkpoint, need_classifier=True)
     weights0, sha0 = _weights(model, before, need_classifier=head == OWN_HEAD)
+    in_head = {name for name in weights1 if name.startswith(classifier_name(model) + ".")}
+    moved = _moved(weights0, weights1)
+    if not moved or (head == SAME_HEAD and moved <= in_head):
+        raise _nothing_moved(source.checkpoint, before, classifier_moved=bool(moved))
     if head == SAME_HEAD:
-        prefix = classifier_name(model) + "."
-        weights0 |= {name: w for name, w in weights1.items() if name.startswith(prefix)}
-    if all(torch.equal(weights0[name], weights1[name]) for name in weights0):
-        raise InputError(
-            f"'{source.checkpoint}' holds the same weights as '{before}'; a checkpoint after "
-            "fine-tuning was expected: check --finetuned and --pretrained"
-        )
+        weights0 = {name: (weights1 if name in in_head else weights0)[name] for name in weights1}
     images, splits = _images(source, domains, options)
     facts = {
         "run": label,
@@ -137,6 +135,28 @@ def _pair(
     return Pair(label, weights0, weights1, images, splits, facts)
 
 
+def _moved(weights0: Weights, weights1: Weights) -> set[str]:
+    return {
+        name
+        for name, after in weights1.items()
+        if name not in weights0 or not torch.equal(weights0[name], after)
+    }
+
+
+def _nothing_moved(after: Path, before: str | Path, *, classifier_moved: bool) -> InputError:
+    if classifier_moved:
+        return InputError(
+            f"'{after}' differs only in its classifier from '{before}': the weights of the "
+            "features are the same, so there is nothing to linearise in the representation; a "
+            "checkpoint whose features were fine-tuned was expected: check --finetuned and "
+            "--pretrained"
+        )
+    return InputError(
+        f"'{after}' holds the same weights as '{before}'; a checkpoint after fine-tuning was "
+        "expected: check --finetuned and --pretrained"
+    )
+
+
 def _before(source: Source, options: PairOptions) -> tuple[str | Path, str]:
     """The checkpoint before fine-tuning, and whose classifier is used there."""
     if options.pretrained is not None:
@@ -150,13 +170,20 @@ def _before(source: Source, options: PairOptions) -> tuple[str | Path, str]:
 
 
 def _weights(model: Module, path: str | Path, *, need_classifier: bool) -> tuple[Weights, str]:
+    """The weights in a file, without a classifier of other classes, and its SHA-256."""
     report = load_checkpoint(model, path)
     if need_classifier and report.classifier_set_aside:
         raise InputError(
             f"'{path}': {report.classifier_set_aside}; a classifier of the {model.num_classes} "
             "classes of the images was expected: check --finetuned and --data"
         )
-    return {name: t.clone() for name, t in float_state(model).items()}, report.sha256
+    set_aside = classifier_name(model) + "." if report.classifier_set_aside else None
+    state = {
+        name: tensor.clone()
+        for name, tensor in float_state(model).items()
+        if set_aside is None or not name.startswith(set_aside)
+    }
+    return state, report.sha256
 
 
 def _images(

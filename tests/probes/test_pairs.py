@@ -187,6 +187,13 @@ def wrong(case: str, folder: Path) -> tuple[PairOptions, str]:
         run = edited(folder / "r")
         (Path(run) / "final.safetensors").unlink()
         return PairOptions(finetuned=(run,)), r"no final\.safetensors.*finish the run"
+    if case in {"classifier alone", "classifier of other classes"}:
+        state = load_file(ERM_FILE)
+        classes = 10 if case == "classifier alone" else 26
+        state["fc.weight"], state["fc.bias"] = torch.zeros(classes, 512), torch.zeros(classes)
+        save_file(state, folder / "before.safetensors")
+        options = PairOptions(finetuned=(ERM_FILE,), pretrained=str(folder / "before.safetensors"))
+        return options, "final.*only in its classifier.*before.*nothing to linearise.*fine-tuned"
     if case == "damaged options":
         run = edited(folder / "r")
         (Path(run) / "config.yaml").write_text("model: glyphnet\nlr: [1\n")
@@ -224,7 +231,7 @@ def wrong(case: str, folder: Path) -> tuple[PairOptions, str]:
 CASES = (
     "no such file,no pretrained,identical,twice,through a link,unfinished,other models,other data,"
     "other classes,unknown environment,unknown test,trained on it,unknown model,other model,"
-    "damaged options,options missing"
+    "damaged options,options missing,classifier alone,classifier of other classes"
 )
 
 
