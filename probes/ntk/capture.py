@@ -1,0 +1,191 @@
+r"""One block of examples through the network: the gradients of every weight, as factors.
+
+One forward pass and C backward passes for gradients of activations; from these the gradients of
+the weights follow layer by layer (`probes.ntk.factors`).
+
+Shapes: N examples, C outputs, P weights.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import Module
+
+from core.models import weight_groups
+from probes.ntk.factors import Dense, Factor, Outer
+from probes.ntk.tape import Tape
+
+Weights = dict[str, Tensor]
+Factors = dict[str, Factor]
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is differentiated: some outputs of a model with respect to some of its weights.
+
+    Attributes:
+        read: Runs the model and returns its outputs, N x C.
+        weights: Those that the kernel sums over.
+        others: Weights and buffers that only have to be in place.
+        dense: Names of weights whose gradients are computed one example after another.
+    """
+
+    model: Module
+    read: Callable[[Module, Tensor], Float[Tensor, "N C"]]
+    weights: Weights
+    others: Weights = field(default_factory=dict)
+    dense: frozenset[str] = frozenset()
+
+    def groups(self, blocks: bool | Mapping[str, str]) -> dict[str, str]:
+        """The group of every weight: all in one, by residual block, or as given."""
+        if isinstance(blocks, Mapping):
+            return {name: blocks[name] for name in self.weights}
+        if not blocks:
+            return dict.fromkeys(self.weights, "")
+        if not hasattr(self.model, "get_classifier"):
+            return {name: name.partition(".")[0] for name in self.weights}
+        members = weight_groups(self.model)
+        group = {name: block for block, names in members.items() for name in names}
+        return {name: group[name] for name in self.weights}
+
+    def outputs(self, weights: Weights, x: Tensor) -> Float[Tensor, "N C"]:
+        """The outputs at given weights."""
+        return functional_call(_Reader(self), _prefixed(self.others | weights), (x,))
+
+
+class _Reader(Module):
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.model, self.read = network.model, network.read
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.read(self.model, x)
+
+
+def _prefixed(weights: Weights) -> Weights:
+    return {f"model.{name}": weight for name, weight in weights.items()}
+
+
+def capture(
+    network: Network,
+    x: Float[Tensor, "N ..."],
+    directions: Float[Tensor, "C R"] | None = None,
+    *,
+    unknown: set[str] | None = None,
+    seen: Callable[[Tensor], object] | None = None,
+) -> Factors:
+    """The gradients of a block of examples, weight by weight.
+
+    Args:
+        network: The network.
+        x: The examples.
+        directions: Combinations of outputs to differentiate instead of the outputs themselves.
+        unknown: Receives the names of weights that no rule covers.
+        seen: Called with everything that is kept for the contractions.
+    """
+    watched = {n: w.detach() for n, w in network.weights.items() if n not in network.dense}
+    leaves = {name: weight.requires_grad_() for name, weight in watched.items()}
+    tape, outputs = _recorded(network, leaves, x)
+    columns = outputs if directions is None else outputs @ directions
+    _backward(tape, columns)
+    if seen is not None:
+        for kept in tape.kept():
+            seen(kept)
+    if unknown is not None:
+        unknown |= tape.unknown
+    factors = _factors(tape, leaves, len(x), columns.shape[1])
+    missing = network.dense | tape.unknown
+    return factors | one_by_one(network, x, missing, directions)
+
+
+def _recorded(network: Network, leaves: Weights, x: Tensor) -> tuple[Tape, Tensor]:
+    """A forward pass under a tape, with copies where the network writes over its activations."""
+    held = {name: network.weights[name].detach() for name in network.dense}
+    for copy in (False, True):
+        tape = Tape(leaves, x, copy=copy)
+        with torch.enable_grad(), tape:
+            outputs = network.outputs(leaves | held, x)
+        if not tape.written_over():
+            break
+    return tape, outputs
+
+
+def _backward(tape: Tape, columns: Float[Tensor, "N R"]) -> None:
+    if not tape.sources:
+        return
+    for tape.output, column in enumerate(columns.unbind(1)):
+        torch.autograd.grad(column.sum(), tape.sources, retain_graph=True, allow_unused=True)
+
+
+def _factors(tape: Tape, leaves: Weights, num_examples: int, num_outputs: int) -> Factors:
+    found: dict[str, list[Factor]] = {}
+    names = {id(leaf): name for name, leaf in leaves.items()}
+    while tape.uses:  # and let go of each
+        use, received = tape.uses.pop()
+        if not received or tape.names[use.weight] & tape.unknown:
+            continue
+        zeros = torch.zeros_like(next(iter(received.values())))
+        factor = use.factor([received.get(c, zeros) for c in range(num_outputs)], num_examples)
+        if id(use.weight) in names:
+            found.setdefault(names[id(use.weight)], []).append(factor)
+        else:
+            for name, rows in _pulled_back(use.weight, factor, leaves, tape):
+                found.setdefault(name, []).append(rows)
+    return {name: _sum(parts) for name, parts in found.items()}
+
+
+def _pulled_back(
+    derived: Tensor, factor: Factor, leaves: Weights, tape: Tape
+) -> Iterable[tuple[str, Dense]]:
+    """Gradients with respect to the weights that a derived weight is a function of."""
+    rows = factor.dense().rows
+    names = sorted(tape.names[derived])
+    pulled = torch.autograd.grad(
+        derived,
+        [leaves[name] for name in names],
+        rows.reshape(-1, *derived.shape),
+        is_grads_batched=True,
+        retain_graph=True,
+        allow_unused=True,
+    )
+    for name, grads in zip(names, pulled, strict=True):
+        if grads is not None:
+            yield name, Dense(grads.reshape(*rows.shape[:2], -1))
+
+
+def _sum(factors: Sequence[Factor]) -> Factor:
+    """A weight that is used several times has the sum of the gradients."""
+    if len(factors) == 1:
+        return factors[0]
+    return Dense(torch.stack([factor.dense().rows for factor in factors]).sum(0))
+
+
+def one_by_one(
+    network: Network,
+    x: Float[Tensor, "N ..."],
+    names: Iterable[str],
+    directions: Float[Tensor, "C R"] | None = None,
+) -> dict[str, Dense]:
+    """Gradients of some weights by PyTorch's own reverse mode, example by example."""
+    names = sorted(names)
+    if not names:
+        return {}
+    moving = {name: network.weights[name].detach().requires_grad_() for name in names}
+    weights = {name: weight.detach() for name, weight in network.weights.items()} | moving
+    rows: dict[str, list[Tensor]] = {name: [] for name in names}
+    for example in x.split(1):
+        with torch.enable_grad():
+            outputs = network.outputs(weights, example)
+            columns = (outputs if directions is None else outputs @ directions)[0]
+        for column in columns:
+            grads = torch.autograd.grad(
+                column, list(moving.values()), retain_graph=True, allow_unused=True
+            )
+            for name, grad in zip(names, grads, strict=True):
+                rows[name].append(torch.zeros_like(moving[name]) if grad is None else grad)
+    num = len(x)
+    return {name: Dense(torch.stack(r).reshape(num, len(r) // num, -1)) for name, r in rows.items()}

@@ -1,0 +1,130 @@
+"""What a network must be for its kernel to be computed, and whether it was computed rightly."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from torch.nn import Module
+
+from core.errors import InputError
+from core.models import capture as capture_outputs
+from core.models import features_and_logits
+from probes.ntk.capture import Network, Weights, capture, one_by_one
+from probes.ntk.factors import contract
+
+log = logging.getLogger(__name__)
+
+LOGITS, FEATURES = "logits", "features"
+# Of gradients in each precision, through a deep network; a forgotten term is far larger.
+TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
+
+
+def network_of(model: Module, params: Weights, layer: str, dtype: torch.dtype | None) -> Network:
+    """The network to differentiate, checked as far as it goes without examples.
+
+    Raises:
+        InputError: If the model is in training mode, has no such layer or weight, or a weight
+            that is no finite number.
+    """
+    if model.training:
+        raise InputError(
+            "the model is in training mode, where BatchNorm and dropout make an example depend "
+            "on others and on chance; call model.eval() first"
+        )
+    own = dict(model.named_parameters()) | dict(model.named_buffers())
+    if unknown := params.keys() - own.keys():
+        raise InputError(
+            f"{len(unknown)} of params are not in {type(model).__name__}: "
+            f"{', '.join(sorted(unknown)[:3])}; its weights are those of named_parameters()"
+        )
+    state = {name: tensor.detach() for name, tensor in (own | params).items()}
+    state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
+    bad = [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
+    if bad:
+        raise InputError(f"{len(bad)} weights hold NaN or infinity, the first is {bad[0]}")
+    moving = [name for name, _ in model.named_parameters() if name in params]
+    if not moving:
+        raise InputError("params holds no parameter of the model; a kernel needs at least one")
+    weights = {name: state.pop(name) for name in moving}
+    return Network(model, reader(model, layer), weights, state)
+
+
+def reader(model: Module, layer: str) -> Callable[[Module, Tensor], Tensor]:
+    """A function from model and examples to the outputs of a layer, N x C.
+
+    Raises:
+        InputError: If there is no such layer.
+    """
+    if layer == LOGITS:
+        return lambda model, x: model(x)
+    if layer == FEATURES:
+        return lambda model, x: features_and_logits(model, x)[0]
+    if layer not in dict(model.named_modules()):
+        children = ", ".join(name for name, _ in model.named_children())
+        raise InputError(
+            f"layer '{layer}' is not in {type(model).__name__}; expected {LOGITS}, {FEATURES} or "
+            f"the name of a module, such as {children}"
+        )
+    return lambda model, x: _output_of(model, x, layer)
+
+
+def _output_of(model: Module, x: Tensor, layer: str) -> Tensor:
+    with capture_outputs(model, [layer]) as seen:
+        model(x)
+    return seen[layer].flatten(1)
+
+
+def checked(network: Network, x: Tensor, method: str) -> tuple[Network, int]:
+    """The network with all weights listed as dense that need it, and its number of outputs.
+
+    The products of the gradients of two examples, along a random combination of outputs, must be
+    those of PyTorch's own reverse mode, weight by weight.
+
+    Raises:
+        InputError: If the output is no matrix or not finite, or `structured` does not suffice.
+    """
+    with torch.no_grad():
+        outputs = network.outputs(network.weights, x)
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
+        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise InputError(f"the output is {found}; a matrix of {len(x)} examples x C was expected")
+    if not outputs.isfinite().all():
+        raise InputError("the network's output is NaN or infinite at these weights and examples")
+    num = outputs.shape[1]
+    if method == "reference":
+        return network, num
+    if method == "dense":
+        return replace(network, dense=frozenset(network.weights)), num
+    wrong = mistaken(network, x, num)
+    if wrong and method == "structured":
+        raise InputError(
+            f"the structured method does not know how {type(network.model).__name__} uses "
+            f"{', '.join(sorted(wrong)[:3])} ({len(wrong)} weights); choose method='auto'"
+        )
+    if wrong:
+        log.warning(
+            "%d weights of %s are differentiated example by example, which is slow: %s",
+            len(wrong),
+            type(network.model).__name__,
+            ", ".join(sorted(wrong)[:3]),
+        )
+    return replace(network, dense=frozenset(wrong)), num
+
+
+def mistaken(network: Network, x: Tensor, num_outputs: int) -> set[str]:
+    """Weights without a rule, or whose rules give another kernel than reverse mode."""
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(num_outputs, 1, generator=generator).to(x.device, x.dtype)
+    unknown: set[str] = set()
+    ours = capture(network, x, direction, unknown=unknown)
+    theirs = one_by_one(network, x, network.weights, direction)
+    products = {name: contract(factor, factor, "trace") for name, factor in theirs.items()}
+    whole = torch.stack(list(products.values())).sum(0).diagonal().max()
+    tolerance = TOLERANCE.get(x.dtype, 1e-3)
+    for name, truth in products.items():
+        found = contract(ours[name], ours[name], "trace") if name in ours else 0 * truth
+        if (found - truth).abs().max() > tolerance * (truth.abs().max() + 1e-3 * whole):
+            unknown.add(name)
+    return unknown

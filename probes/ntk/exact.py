@@ -1,0 +1,261 @@
+r"""The exact empirical neural tangent kernel, tile by tile under a memory budget.
+
+.. math:: K(x, x')_{cd} = \langle \nabla_\theta f_c(x), \nabla_\theta f_d(x') \rangle
+
+Shapes: N and M examples, C outputs, R combinations of outputs.
+
+References:
+    | Neural Tangent Kernel (Jacot et al., 2018)
+    | https://arxiv.org/abs/1806.07572
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.func import jacrev
+from torch.nn import Module
+from tqdm import tqdm
+
+from core.command_line import parse_bytes
+from core.errors import InputError
+from probes.ntk.capture import Factors, Network, Weights, capture
+from probes.ntk.checks import checked, network_of
+from probes.ntk.factors import WORKSPACE, Reduction, concatenate, contract
+from probes.ntk.footprint import Footprint, footprint
+
+Method = Literal["auto", "structured", "dense", "reference"]
+DEFAULT_MEMORY = "2GB"
+LARGEST_PASS = {"cpu": 16, "cuda": 64}  # examples a pass: what caches like, what fills a GPU
+
+
+def empirical_ntk(
+    model: Module,
+    params: Weights,
+    x1: Float[Tensor, "N ..."],
+    x2: Float[Tensor, "M ..."] | None = None,
+    *,
+    outputs: Literal["full", "trace", "diagonal"] | Float[Tensor, "C R"] = "full",
+    blocks: bool | Mapping[str, str] = False,
+    layer: str = "logits",
+    method: Method = "auto",
+    memory: int | str | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = False,
+) -> Tensor | dict[str, Tensor]:
+    r"""The neural tangent kernel of a network in evaluation mode.
+
+    .. math:: K(x, x')_{cd} = \langle \nabla_\theta f_c(x), \nabla_\theta f_d(x') \rangle
+
+    Args:
+        model: Any network whose output, or whose `layer`, is a matrix N x C.
+        params: Weights to differentiate by, by name, at the values where to differentiate. Those
+            of the model that are left out are held constant; buffers take their values from here.
+        x1: Examples.
+        x2: Others; without, the kernel is that of `x1` with itself, symmetric and positive
+            semidefinite.
+        outputs: `full` (N, C, M, C), `trace` over equal outputs (N, M), `diagonal` (N, M, C), or
+            a matrix of combinations of outputs (N, R, M, R).
+        blocks: A dictionary by group of weights, which adds up to the whole; `True` groups by
+            residual block, a mapping from names of weights to groups as it says.
+        layer: `logits`, `features` (what the classifier reads) or the name of a module, whose
+            output is flattened.
+        method: `structured` contracts layer inputs with output gradients and never holds a
+            gradient where that is larger; `dense` differentiates example by example; `reference`
+            contracts whole Jacobians by `torch.func`. `auto` is structured, and dense for the
+            weights that it does not know.
+        memory: Bytes, or a text such as `2GB`, for all but the result.
+        dtype: Precision of the network; that of `params` unless given. Sums over layers are
+            always float64.
+        progress: Show a bar.
+
+    Returns:
+        The kernel in float64.
+
+    Raises:
+        InputError: If the model is in training mode, has no matrix as output, or holds weights
+            that are no finite numbers; if there are no examples; if `memory` does not hold one
+            pair, with the smallest budget that does; if `structured` is asked for and does not
+            know every weight.
+
+    Example:
+        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> kernel = empirical_ntk(layer, dict(layer.named_parameters()), torch.eye(2))
+        >>> kernel[:, 0, :, 0]
+        tensor([[1., 0.],
+                [0., 1.]], dtype=torch.float64)
+    """
+    network = network_of(model, params, layer, dtype)
+    job = Kernel(network, outputs, blocks, method, memory)
+    return job.compute(x1, x2, progress=progress)
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A rectangle of the kernel."""
+
+    rows: slice
+    cols: slice
+
+
+class Kernel:
+    """A kernel to be computed: what of which network, and how large its tiles may be."""
+
+    def __init__(
+        self,
+        network: Network,
+        outputs: str | Tensor,
+        blocks: bool | Mapping[str, str],
+        method: Method,
+        memory: int | str | None,
+    ) -> None:
+        some = next(iter(network.weights.values()))
+        self.method, self.network = method, network
+        self.directions = outputs.to(some) if isinstance(outputs, Tensor) else None
+        self.reduction: Reduction = "full" if isinstance(outputs, Tensor) else outputs  # type: ignore
+        self.groups = network.groups(blocks)
+        self.whole = blocks is False
+        budget = DEFAULT_MEMORY if memory is None else memory
+        self.budget = parse_bytes(budget) if isinstance(budget, str) else budget
+        self.dtype, self.device = some.dtype, some.device
+
+    def compute(
+        self, x1: Tensor, x2: Tensor | None = None, *, progress: bool = False
+    ) -> Tensor | dict[str, Tensor]:
+        """All tiles, put together."""
+        num_outputs = self.prepare(x1, x2)
+        shape = self.shape(len(x1), len(x1 if x2 is None else x2), num_outputs)
+        names = dict.fromkeys(self.groups.values())
+        kernels = {n: torch.zeros(shape, dtype=torch.float64, device=self.device) for n in names}
+        pairs = len(x1) * (len(x1) + 1) // 2 if x2 is None else len(x1) * len(x2)
+        with tqdm(total=pairs, unit="pair", disable=not progress) as bar:
+            for start in range(0, len(x1), self.block):
+                for tile, parts in self.row(x1, x2, start):
+                    for name, part in parts.items():
+                        place(kernels[name], tile, part, mirrored=x2 is None)
+                    bar.update(_num_pairs(tile, symmetric=x2 is None))
+        return kernels[""] if self.whole else kernels
+
+    def prepare(self, x1: Tensor, x2: Tensor | None) -> int:
+        """Check network and examples, choose the sizes of tiles and passes; returns C or R."""
+        if len(x1) == 0 or (x2 is not None and len(x2) == 0):
+            raise InputError("there are no examples (N = 0); a kernel needs at least one")
+        few = self._to_device(x1[:2])
+        self.network, outputs = checked(self.network, few, self.method)
+        num_outputs = outputs if self.directions is None else self.directions.shape[1]
+        if self.method != "reference":
+            self._choose_sizes(footprint(self.network, few, self.directions, num_outputs), x1, x2)
+        else:
+            self.block = len(x1)
+        return num_outputs
+
+    def _choose_sizes(self, need: Footprint, x1: Tensor, x2: Tensor | None) -> None:
+        """Two blocks of stored factors beside one pass; a single block where all fits."""
+        fixed = need.weights + 2 * WORKSPACE * self.dtype.itemsize
+        smallest = fixed + need.passing + 2 * need.stored
+        if smallest > self.budget:
+            raise InputError(
+                f"the memory budget of {self.budget / 1e6:.0f} MB does not hold one pair of "
+                f"examples; give at least {smallest / 1e6 + 1:.0f}MB"
+            )
+        largest = LARGEST_PASS.get(self.device.type, 16)
+        room = self.budget - fixed
+        self.examples_a_pass = max(1, min(largest, room // (4 * need.passing)))
+        room -= self.examples_a_pass * need.passing
+        whole = len(x1) if x2 is None else len(x1) + len(x2)
+        self.block = len(x1) if whole * need.stored <= room else room // (2 * need.stored)
+        self.block = max(1, self.block)
+
+    def shape(self, num: int, others: int, num_outputs: int) -> tuple[int, ...]:
+        """Shape of the kernel."""
+        return {
+            "full": (num, num_outputs, others, num_outputs),
+            "trace": (num, others),
+            "diagonal": (num, others, num_outputs),
+        }[self.reduction]
+
+    def row(
+        self, x1: Tensor, x2: Tensor | None, start: int, done: int = 0
+    ) -> Iterator[tuple[Tile, dict[str, Tensor]]]:
+        """The tiles that begin at one row, from left to right, without the first `done`.
+
+        The row's examples go through the network once. Where the kernel is symmetric, only tiles
+        from the diagonal on are computed.
+        """
+        rows = slice(start, min(start + self.block, len(x1)))
+        if self.method == "reference":
+            cols = slice(0, len(x1 if x2 is None else x2))
+            yield Tile(rows, cols), self._reference(x1, x1 if x2 is None else x2)
+            return
+        factors = None
+        others = x1 if x2 is None else x2
+        starts = range(start if x2 is None else 0, len(others), self.block)
+        for col in list(starts)[done:]:
+            factors = self._factors(x1[rows]) if factors is None else factors
+            cols = slice(col, min(col + self.block, len(others)))
+            same = x2 is None and col == start
+            right = factors if same else self._factors(others[cols])
+            yield Tile(rows, cols), self._contracted(factors, right)
+
+    def _factors(self, x: Tensor) -> Factors:
+        passes = [
+            capture(self.network, self._to_device(part), self.directions)
+            for part in x.split(self.examples_a_pass)
+        ]
+        factors: Factors = {}
+        for name in self.network.weights:
+            parts = [found.pop(name) for found in passes if name in found]
+            if parts:
+                factors[name] = concatenate(parts)
+        return factors
+
+    def _contracted(self, left: Factors, right: Factors) -> dict[str, Tensor]:
+        parts: dict[str, Tensor] = {}
+        for name in left.keys() & right.keys():
+            part = contract(left[name], right[name], self.reduction)
+            group = self.groups[name]
+            parts[group] = parts[group] + part if group in parts else part
+        return parts
+
+    def _reference(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
+        sides = [self._jacobian(x) for x in (x1, x2)]
+        equation = {"full": "ncp,mdp->ncmd", "trace": "ncp,mcp->nm", "diagonal": "ncp,mcp->nmc"}
+        parts: dict[str, Tensor] = {}
+        for name, group in self.groups.items():
+            a, b = (side[name].double() for side in sides)
+            part = torch.einsum(equation[self.reduction], a, b)
+            parts[group] = parts[group] + part if group in parts else part
+        return parts
+
+    def _jacobian(self, x: Tensor) -> dict[str, Tensor]:
+        weights = {name: weight.detach() for name, weight in self.network.weights.items()}
+        x = self._to_device(x)
+
+        def columns(weights: Weights) -> Tensor:
+            outputs = self.network.outputs(weights, x)
+            return outputs if self.directions is None else outputs @ self.directions
+
+        jacobian = jacrev(columns, chunk_size=1)(weights)
+        return {name: part.flatten(2).detach() for name, part in jacobian.items()}
+
+    def _to_device(self, x: Tensor) -> Tensor:
+        return x.to(self.device, self.dtype if x.is_floating_point() else None)
+
+
+def place(kernel: Tensor, tile: Tile, part: Tensor, *, mirrored: bool) -> None:
+    """Write a tile into the kernel, and its mirror image into a symmetric one."""
+    axis = 2 if kernel.ndim == 4 else 1
+    turned = part.permute(2, 3, 0, 1) if kernel.ndim == 4 else part.transpose(0, 1)
+    if mirrored and tile.rows == tile.cols:
+        part = turned = (part + turned) / 2
+    kernel[(tile.rows, *[slice(None)] * (axis - 1), tile.cols)] = part
+    if mirrored:
+        kernel[(tile.cols, *[slice(None)] * (axis - 1), tile.rows)] = turned
+
+
+def _num_pairs(tile: Tile, *, symmetric: bool) -> int:
+    num, others = (s.stop - s.start for s in (tile.rows, tile.cols))
+    return num * (num + 1) // 2 if symmetric and tile.rows == tile.cols else num * others

@@ -1,0 +1,120 @@
+r"""How a weight is used: what it meets, and the gradient that comes of it.
+
+Shapes: N examples, C outputs, S groups, T positions, I inputs and O outputs of a group.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from probes.ntk.factors import Dense, Factor, Outer, compact
+
+
+@dataclass(frozen=True)
+class Product:
+    """A linear layer or convolution: a matrix that meets inputs position by position."""
+
+    weight: Tensor
+    x: Tensor
+    positions: Callable[[Tensor], Float[Tensor, "B S T I"]]
+    channels: Callable[[Tensor], Float[Tensor, "B S T O"]]
+
+    def factor(self, grads: Sequence[Tensor], num_examples: int) -> Factor:
+        """The gradients of examples, from those of the layer's output, one tensor an output."""
+        inputs = _by_example(self.positions(self.x), num_examples)
+        outputs = [_by_example(self.channels(grad), num_examples) for grad in grads]
+        return compact(Outer(inputs, torch.stack(outputs, 1)))
+
+
+def _by_example(x: Float[Tensor, "B S T I"], num_examples: int) -> Float[Tensor, "N S T I"]:
+    """Several rows of one example (windows) are more positions of the same weight."""
+    rows, groups, positions, width = x.shape
+    if rows == num_examples:
+        return x
+    x = x.view(num_examples, rows // num_examples, groups, positions, width)
+    return x.transpose(1, 2).reshape(num_examples, groups, -1, width)
+
+
+@dataclass(frozen=True)
+class Elementwise:
+    """A weight that scales or shifts: its gradient is a sum of the output's, times what it met."""
+
+    weight: Tensor
+    part: Callable[[Tensor], Tensor]
+
+    def factor(self, grads: Sequence[Tensor], num_examples: int) -> Dense:
+        """The gradients of examples, from those of the layer's output, one tensor an output."""
+        shape = self.weight.shape
+        rows = [_summed_to(self.part(grad), shape, num_examples).flatten(1) for grad in grads]
+        return Dense(torch.stack(rows, 1))
+
+
+def _summed_to(x: Tensor, shape: torch.Size, num_examples: int) -> Tensor:
+    """Sums over all but the examples, down to what broadcast to the shape of `x`."""
+    aligned = (1,) * (x.ndim - len(shape)) + tuple(shape)
+    dims = [i for i in range(1, x.ndim) if aligned[i] == 1]
+    x = x.sum(dims, keepdim=True) if dims else x
+    return x.reshape(num_examples, -1, *aligned[1:]).sum(1).reshape(num_examples, *shape)
+
+
+@dataclass(frozen=True)
+class Lookup:
+    """An embedding: rows of a table by index."""
+
+    weight: Tensor
+    indices: Tensor
+
+    def factor(self, grads: Sequence[Tensor], num_examples: int) -> Dense:
+        """The gradients of examples, from those of the looked-up rows, one tensor an output."""
+        num, width = self.weight.shape
+        index = self.indices.reshape(num_examples, -1, 1).expand(-1, -1, width)
+        table = grads[0].new_zeros(num_examples, num, width)
+        rows = [table.scatter_add(1, index, grad.reshape(index.shape)) for grad in grads]
+        return Dense(torch.stack(rows, 1).flatten(2))
+
+
+Use = Product | Elementwise | Lookup
+
+
+def same(x: Tensor) -> Tensor:
+    """Itself."""
+    return x
+
+
+def last(x: Tensor) -> Tensor:
+    """With the channels behind the other dimensions."""
+    return x.movedim(1, -1)
+
+
+def rows_of(x: Tensor) -> Float[Tensor, "B 1 T I"]:
+    """The positions of a linear layer's input or output."""
+    return x.reshape(x.shape[0], 1, -1, x.shape[-1])
+
+
+def pixels_of(x: Float[Tensor, "B D H W"], groups: int) -> Float[Tensor, "B S T O"]:
+    """The positions of a convolution's output."""
+    return x.reshape(x.shape[0], groups, x.shape[1] // groups, -1).transpose(2, 3)
+
+
+def patches_of(
+    x: Float[Tensor, "B D H W"],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    padding: Sequence[int] | str,
+    dilation: Sequence[int],
+    groups: int,
+) -> Float[Tensor, "B S T I"]:
+    """The patches that a convolution multiplies with its kernel, kernel positions last."""
+    if padding == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+        (top, bottom), (left, right) = ((p // 2, p - p // 2) for p in total)
+        x = F.pad(x, (left, right, top, bottom))
+    pad = [0, 0] if isinstance(padding, str) else list(padding)
+    if all(k == 1 for k in kernel_size) and not any(pad):
+        return pixels_of(x[:, :, :: stride[0], :: stride[1]], groups)
+    patches = F.unfold(x, list(kernel_size), list(dilation), pad, list(stride))
+    return pixels_of(patches, groups)
