@@ -32,16 +32,24 @@ log = logging.getLogger(__name__)
 
 
 def measure(config: LinearityConfig) -> Record:
-    """Measure every pair in every environment.
+    """Measure every pair in every environment; nothing stays on disk when it succeeds.
+
+    Killed, it leaves finished parts beside `config.output`, and the next call continues there.
 
     Raises:
         InputError: If checkpoints, images and options do not fit each other.
     """
-    began = time.perf_counter()
     config = resolve(config)
+    partial = PartialResults.beside(Path(config.output or ""))
+    record = _measure(config, partial)
+    partial.remove()
+    return record
+
+
+def _measure(config: LinearityConfig, partial: PartialResults) -> Record:
+    began = time.perf_counter()
     comparison = load_pairs(config)
     bench = Bench(config, comparison)
-    partial = PartialResults.beside(Path(config.output or ""))
     sums: dict[str, dict[str, list[Measured]]] = {pair.run: {} for pair in comparison.pairs}
     units = [(pair, env) for pair in comparison.pairs for env in pair.images]
     for pair, env in tqdm(units, desc="probing", unit="environment"):
@@ -110,11 +118,12 @@ def probe(config: LinearityConfig) -> None:
     config = resolve(config)
     output = Path(config.output or "")
     check_new(output)
-    record = measure(config)
+    partial = PartialResults.beside(output)
+    record = _measure(config, partial)
     with new_folder(output) as folder:
         record.write(folder)
         write_report(record, folder, folder / "linearity.pdf")
-    PartialResults.beside(output).remove()
+    partial.remove()  # only now: a probe killed while it writes does not measure again
     print(verdict_table(record))
     print(f"report: {output / 'linearity.pdf'}")
 

@@ -19,7 +19,6 @@ from probes.linearity import measure
 from probes.linearity_config import LinearityConfig
 from probes.linearity_metrics import barrier
 from probes.pairs import load_pairs
-from probes.partial import PartialResults
 from probes.sources import PairOptions, example_runs
 from tests.image_files import write_domains
 
@@ -132,8 +131,21 @@ def test_a_killed_probe_continues(
         measure(config)
     measured = measure(config)
     assert len(seen) == 4 + 5  # three parts of eight were kept
-    PartialResults.beside(tmp_path / "r").remove()
+    assert not list(tmp_path.iterdir())  # and are gone when all is measured
     assert_frame_equal(measured.values, measure(config).values)
+
+
+def test_a_probe_whose_report_fails_does_not_measure_again(
+    runs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--finetuned", runs[0], "--output", str(tmp_path / "r")]
+    with monkeypatch.context() as patch:
+        patch.setattr(linearity, "write_report", lambda *_: (_ for _ in ()).throw(OSError))
+        with pytest.raises(OSError):
+            probe(words, monkeypatch)
+    monkeypatch.setattr(linearity.Bench, "_compute", lambda *_: pytest.fail("measured again"))
+    assert probe(words, monkeypatch) == 0
+    assert {path.name for path in tmp_path.iterdir()} == {"r"}
 
 
 def probe(words: list[str], monkeypatch: pytest.MonkeyPatch) -> int:
