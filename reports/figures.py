@@ -6,6 +6,7 @@ Bands and whiskers are the intervals of the record; nothing is estimated here.
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -27,6 +28,10 @@ from reports.style import (
 )
 
 ROWS_PER_FIGURE = 8
+LEFT_OUT = (
+    "Points without a finite value are left out, such as those beyond the fine-tuned weights "
+    "where an extrapolated running variance is negative."
+)
 _PATHS = {  # title of the panel: metric, layer
     r"representation $\Phi$, expanded at $\theta_0$": ("explained_displacement", "features"),
     r"logits $f$, expanded at $\theta_0$": ("explained_displacement", "logits"),
@@ -129,15 +134,24 @@ def path(record: Record) -> Drawing:
             line[0].set_ylabel(f"{split}, $R^2$")
             r2_axis(line[0], _visible(record.values, split), which="y")
         legend(figure, line_handles(styles, names))
-        return draw(figure, _path_alt(record, rows))
+        return draw(figure, _path_alt(record, rows), note=_left_out(record.values, rows))
 
 
 def _visible(values: pd.DataFrame, split: str) -> list[float]:
+    return _on_paths(values, split)[["value", "low", "high"]].to_numpy().ravel().tolist()
+
+
+def _left_out(values: pd.DataFrame, rows: Sequence[str]) -> str:
+    shown = pd.concat([_on_paths(values, split)["value"] for split in rows])
+    return "" if np.isfinite(shown).all() else LEFT_OUT
+
+
+def _on_paths(values: pd.DataFrame, split: str) -> pd.DataFrame:
     rows = [
         select(values, metric, layer=layer, env="all", split=split)
         for metric, layer in _PATHS.values()
     ]
-    return pd.concat(rows)[["value", "low", "high"]].to_numpy().ravel().tolist()
+    return pd.concat(rows)
 
 
 def _path_panel(

@@ -111,7 +111,8 @@ def _figures(record: Record) -> tuple[dict[str, list[dict[str, str]]], dict[str,
     }
     shown = {
         name: [
-            {"file": f"{name}-{i}.svg", "alt": d.alt, "part": d.part} for i, d in enumerate(group)
+            {"file": f"{name}-{i}.svg", "alt": d.alt, "part": d.part, "note": d.note}
+            for i, d in enumerate(group)
         ]
         for name, group in drawings.items()
     }

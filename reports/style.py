@@ -74,11 +74,13 @@ class Drawing:
         svg: The picture.
         alt: What it shows, in words.
         part: Which part of several it is, empty where there is one.
+        note: What its caption has to add, empty where there is nothing.
     """
 
     svg: bytes
     alt: str
     part: str = ""
+    note: str = ""
 
 
 @contextmanager
@@ -115,11 +117,11 @@ def panels(rows: int, columns: int, height: float, **options: bool | str) -> tup
     return figure, grid.tolist()
 
 
-def draw(figure: Figure, alt: str, part: str = "") -> Drawing:
+def draw(figure: Figure, alt: str, part: str = "", note: str = "") -> Drawing:
     """The figure as SVG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    return Drawing(buffer.getvalue(), alt, part)
+    return Drawing(buffer.getvalue(), alt, part, note)
 
 
 def line_handles(styles: Mapping[str, RunStyle], names: Mapping[str, str]) -> list[Line2D]:

@@ -72,7 +72,7 @@ def linearity_record(
     )
 
 
-def replace_rows(record: Record, new: dict[str, Any], metric: str, **where: str) -> Record:
+def replace_rows(record: Record, new: dict[str, Any], metric: str, **where: str | float) -> Record:
     """The same record with the columns `new` overwritten in the rows of one metric."""
     values = record.values.copy()
     chosen = values["metric"] == metric

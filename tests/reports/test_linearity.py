@@ -1,6 +1,7 @@
 """Tests for reports/linearity.py, end to end: a synthetic record becomes a PDF."""
 
 import io
+import math
 from pathlib import Path
 
 import pandas as pd
@@ -11,8 +12,14 @@ from analysis.verdicts import linearity_verdicts
 from core.command_line import run
 from core.errors import InputError
 from core.records import Record
+from reports.figures import LEFT_OUT
 from reports.linearity import ReportConfig, report, verdict_table, write_report
-from tests.reports.synthetic import linearity_record, without_intervals, without_moved_blocks
+from tests.reports.synthetic import (
+    linearity_record,
+    replace_rows,
+    without_intervals,
+    without_moved_blocks,
+)
 
 
 def foreign() -> Record:
@@ -93,6 +100,13 @@ def test_a_run_whose_features_did_not_move_has_no_figure_of_blocks(tmp_path: Pat
     assert "Block by block" in page
     assert "Weights from the input (top)" not in page
     assert "No block moved" not in text(written(foreign(), tmp_path / "moved"))
+
+
+def test_a_curve_that_ends_early_says_why(tmp_path: Path) -> None:
+    nothing = {"value": math.nan, "low": math.nan, "high": math.nan}
+    record = replace_rows(foreign(), nothing, "explained_displacement", at=1.5)
+    assert text(written(record, tmp_path / "ends")).count(LEFT_OUT) == 1
+    assert LEFT_OUT not in text(written(foreign(), tmp_path / "whole"))
 
 
 def test_a_record_of_another_probe_is_refused(tmp_path: Path) -> None:
