@@ -6,6 +6,7 @@ the weights follow layer by layer (`probes.ntk.factors`).
 Shapes: N examples, C outputs, P weights.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -16,8 +17,9 @@ from torch.func import functional_call
 from torch.nn import Module
 
 from core.models import weight_groups
-from probes.ntk.factors import Dense, Factor, Outer
+from probes.ntk.factors import Dense, Factor
 from probes.ntk.tape import Tape
+from probes.ntk.uses import Use
 
 Weights = dict[str, Tensor]
 Factors = dict[str, Factor]
@@ -76,7 +78,7 @@ def capture(
     directions: Float[Tensor, "C R"] | None = None,
     *,
     unknown: set[str] | None = None,
-    seen: Callable[[Tensor], object] | None = None,
+    seen: tuple[Callable[[Tensor], object], Callable[[int], object]] | None = None,
 ) -> Factors:
     """The gradients of a block of examples, weight by weight.
 
@@ -85,21 +87,62 @@ def capture(
         x: The examples.
         directions: Combinations of outputs to differentiate instead of the outputs themselves.
         unknown: Receives the names of weights that no rule covers.
-        seen: Called with everything that is kept for the contractions.
+        seen: Called with every tensor that a weight met, and with the size of every gradient.
     """
-    watched = {n: w.detach() for n, w in network.weights.items() if n not in network.dense}
-    leaves = {name: weight.requires_grad_() for name, weight in watched.items()}
+    leaves = _leaves(network)
     tape, outputs = _recorded(network, leaves, x)
     columns = outputs if directions is None else outputs @ directions
-    _backward(tape, columns)
+    for c in range(columns.shape[1]):
+        _backward(tape, columns, c)
     if seen is not None:
         for kept in tape.kept():
-            seen(kept)
+            seen[0](kept)
+        for _, received in tape.uses:
+            seen[1](sum(grad.nbytes for grad in received.values()))
     if unknown is not None:
         unknown |= tape.unknown
-    factors = _factors(tape, leaves, len(x), columns.shape[1])
+    factors = _factors(tape, leaves, len(x), range(columns.shape[1]))
+    tape.uses.clear()
     missing = network.dense | tape.unknown
     return factors | one_by_one(network, x, missing, directions)
+
+
+def stream(
+    network: Network,
+    x: Float[Tensor, "N ..."],
+    directions: Float[Tensor, "C R"] | None,
+    visit: Callable[[str, int, Factor], None],
+) -> None:
+    """Calls `visit` with the gradients of one weight and one output after another.
+
+    Most are visited on the way back through the network, and nothing of them is kept.
+    """
+    leaves = _leaves(network)
+    tape, outputs = _recorded(network, leaves, x)
+    columns = outputs if directions is None else outputs @ directions
+    names = {id(leaf): name for name, leaf in leaves.items()}
+    times = Counter(id(use.weight) for use, _ in tape.uses)
+
+    def visit_at_once(use: Use, grad: Tensor) -> bool:
+        name = names.get(id(use.weight))
+        if name is None or times[id(use.weight)] > 1 or name in tape.unknown:
+            return False
+        visit(name, tape.output, use.factor([grad], len(x)))
+        return True
+
+    tape.visit = visit_at_once
+    others = one_by_one(network, x, network.dense | tape.unknown, directions)
+    for c in range(columns.shape[1]):
+        _backward(tape, columns, c)
+        late = _factors(tape, leaves, len(x), [c]) | {n: f.output(c) for n, f in others.items()}
+        for name, factor in late.items():
+            visit(name, c, factor)
+
+
+def _leaves(network: Network) -> Weights:
+    """The weights to be watched, as the ends of the graph."""
+    watched = {n: w.detach() for n, w in network.weights.items() if n not in network.dense}
+    return {name: weight.requires_grad_() for name, weight in watched.items()}
 
 
 def _recorded(network: Network, leaves: Weights, x: Tensor) -> tuple[Tape, Tensor]:
@@ -114,22 +157,24 @@ def _recorded(network: Network, leaves: Weights, x: Tensor) -> tuple[Tape, Tenso
     return tape, outputs
 
 
-def _backward(tape: Tape, columns: Float[Tensor, "N R"]) -> None:
-    if not tape.sources:
-        return
-    for tape.output, column in enumerate(columns.unbind(1)):
-        torch.autograd.grad(column.sum(), tape.sources, retain_graph=True, allow_unused=True)
+def _backward(tape: Tape, columns: Float[Tensor, "N R"], output: int) -> None:
+    tape.output = output
+    if tape.sources:
+        last = output == columns.shape[1] - 1
+        column = columns[:, output].sum()
+        torch.autograd.grad(column, tape.sources, retain_graph=not last, allow_unused=True)
 
 
-def _factors(tape: Tape, leaves: Weights, num_examples: int, num_outputs: int) -> Factors:
+def _factors(tape: Tape, leaves: Weights, num_examples: int, outputs: Sequence[int]) -> Factors:
+    """From the gradients that the tape has kept, of all weights; the tape lets go of them."""
     found: dict[str, list[Factor]] = {}
     names = {id(leaf): name for name, leaf in leaves.items()}
-    while tape.uses:  # and let go of each
-        use, received = tape.uses.pop()
+    for use, received in reversed(tape.uses):
         if not received or tape.names[use.weight] & tape.unknown:
             continue
         zeros = torch.zeros_like(next(iter(received.values())))
-        factor = use.factor([received.get(c, zeros) for c in range(num_outputs)], num_examples)
+        factor = use.factor([received.get(c, zeros) for c in outputs], num_examples)
+        received.clear()
         if id(use.weight) in names:
             found.setdefault(names[id(use.weight)], []).append(factor)
         else:
@@ -188,4 +233,6 @@ def one_by_one(
             for name, grad in zip(names, grads, strict=True):
                 rows[name].append(torch.zeros_like(moving[name]) if grad is None else grad)
     num = len(x)
-    return {name: Dense(torch.stack(r).reshape(num, len(r) // num, -1)) for name, r in rows.items()}
+    return {
+        name: Dense(torch.stack(r).reshape(num, len(r) // num, -1)) for name, r in rows.items()
+    }

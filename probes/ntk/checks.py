@@ -11,8 +11,9 @@ from torch.nn import Module
 from core.errors import InputError
 from core.models import capture as capture_outputs
 from core.models import features_and_logits
-from probes.ntk.capture import Network, Weights, capture, one_by_one
+from probes.ntk.capture import Factors, Network, Weights, one_by_one
 from probes.ntk.factors import contract
+from probes.ntk.footprint import Footprint, measured
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +77,8 @@ def _output_of(model: Module, x: Tensor, layer: str) -> Tensor:
     return seen[layer].flatten(1)
 
 
-def checked(network: Network, x: Tensor, method: str) -> tuple[Network, int]:
-    """The network with all weights listed as dense that need it, and its number of outputs.
+def checked(network: Network, x: Tensor, method: str) -> tuple[Network, int, Footprint]:
+    """The network with all weights listed as dense that need it, its outputs and its needs.
 
     The products of the gradients of two examples, along a random combination of outputs, must be
     those of PyTorch's own reverse mode, weight by weight.
@@ -93,11 +94,15 @@ def checked(network: Network, x: Tensor, method: str) -> tuple[Network, int]:
     if not outputs.isfinite().all():
         raise InputError("the network's output is NaN or infinite at these weights and examples")
     num = outputs.shape[1]
-    if method == "reference":
-        return network, num
     if method == "dense":
-        return replace(network, dense=frozenset(network.weights)), num
-    wrong = mistaken(network, x, num)
+        network = replace(network, dense=frozenset(network.weights))
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(num, 1, generator=generator).to(x.device, x.dtype)
+    unknown: set[str] = set()
+    factors, need = measured(network, x, direction, num, unknown)
+    if method in ("dense", "reference"):
+        return network, num, need
+    wrong = unknown | mistaken(network, x, direction, factors)
     if wrong and method == "structured":
         raise InputError(
             f"the structured method does not know how {type(network.model).__name__} uses "
@@ -110,21 +115,19 @@ def checked(network: Network, x: Tensor, method: str) -> tuple[Network, int]:
             type(network.model).__name__,
             ", ".join(sorted(wrong)[:3]),
         )
-    return replace(network, dense=frozenset(wrong)), num
+    return replace(network, dense=frozenset(wrong)), num, need
 
 
-def mistaken(network: Network, x: Tensor, num_outputs: int) -> set[str]:
-    """Weights without a rule, or whose rules give another kernel than reverse mode."""
-    generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(num_outputs, 1, generator=generator).to(x.device, x.dtype)
-    unknown: set[str] = set()
-    ours = capture(network, x, direction, unknown=unknown)
+def mistaken(network: Network, x: Tensor, direction: Tensor, factors: Factors) -> set[str]:
+    """Weights whose products are not those of reverse mode."""
     theirs = one_by_one(network, x, network.weights, direction)
     products = {name: contract(factor, factor, "trace") for name, factor in theirs.items()}
     whole = torch.stack(list(products.values())).sum(0).diagonal().max()
     tolerance = TOLERANCE.get(x.dtype, 1e-3)
+    wrong = set()
     for name, truth in products.items():
-        found = contract(ours[name], ours[name], "trace") if name in ours else 0 * truth
+        ours = factors.get(name)
+        found = 0 * truth if ours is None else contract(ours, ours, "trace")
         if (found - truth).abs().max() > tolerance * (truth.abs().max() + 1e-3 * whole):
-            unknown.add(name)
-    return unknown
+            wrong.add(name)
+    return wrong

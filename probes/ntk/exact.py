@@ -22,14 +22,13 @@ from tqdm import tqdm
 
 from core.command_line import parse_bytes
 from core.errors import InputError
-from probes.ntk.capture import Factors, Network, Weights, capture
+from probes.ntk.capture import Factors, Network, Weights, capture, stream
 from probes.ntk.checks import checked, network_of
-from probes.ntk.factors import WORKSPACE, Reduction, concatenate, contract
-from probes.ntk.footprint import Footprint, footprint
+from probes.ntk.factors import WORKSPACE, Factor, Grams, Reduction, concatenate, contract
+from probes.ntk.footprint import Footprint
 
 Method = Literal["auto", "structured", "dense", "reference"]
 DEFAULT_MEMORY = "2GB"
-LARGEST_PASS = {"cpu": 16, "cuda": 64}  # examples a pass: what caches like, what fills a GPU
 
 
 def empirical_ntk(
@@ -144,30 +143,35 @@ class Kernel:
         if len(x1) == 0 or (x2 is not None and len(x2) == 0):
             raise InputError("there are no examples (N = 0); a kernel needs at least one")
         few = self._to_device(x1[:2])
-        self.network, outputs = checked(self.network, few, self.method)
-        num_outputs = outputs if self.directions is None else self.directions.shape[1]
+        self.network, outputs, need = checked(self.network, few, self.method)
+        self.num_outputs = outputs if self.directions is None else self.directions.shape[1]
+        self.block = self.examples_a_pass = len(x1)
         if self.method != "reference":
-            self._choose_sizes(footprint(self.network, few, self.directions, num_outputs), x1, x2)
-        else:
-            self.block = len(x1)
-        return num_outputs
+            self._choose_sizes(need, x1, x2)
+        return self.num_outputs
 
     def _choose_sizes(self, need: Footprint, x1: Tensor, x2: Tensor | None) -> None:
-        """Two blocks of stored factors beside one pass; a single block where all fits."""
-        fixed = need.weights + 2 * WORKSPACE * self.dtype.itemsize
-        smallest = fixed + need.passing + 2 * need.stored
-        if smallest > self.budget:
+        """Blocks of rows, all of whose factors are kept while the columns pass by.
+
+        A symmetric kernel that sums over equal outputs keeps no factors if one block holds all.
+        """
+        passing = need.activations + need.gradients
+        if self.reduction == "full":
+            passing = need.activations + self.num_outputs * need.gradients + need.stored
+        room = self.budget - need.weights - 3 * WORKSPACE * self.dtype.itemsize
+        if room < passing + need.stored:
+            smallest = self.budget - room + passing + need.stored
             raise InputError(
                 f"the memory budget of {self.budget / 1e6:.0f} MB does not hold one pair of "
                 f"examples; give at least {smallest / 1e6 + 1:.0f}MB"
             )
-        largest = LARGEST_PASS.get(self.device.type, 16)
-        room = self.budget - fixed
-        self.examples_a_pass = max(1, min(largest, room // (4 * need.passing)))
-        room -= self.examples_a_pass * need.passing
-        whole = len(x1) if x2 is None else len(x1) + len(x2)
-        self.block = len(x1) if whole * need.stored <= room else room // (2 * need.stored)
-        self.block = max(1, self.block)
+        self.streams = self.reduction != "full" and x2 is None and len(x1) * passing <= room
+        if self.streams:
+            return
+        stored = need.stored * (2 if self.reduction == "full" else 1)
+        whole = x2 is None and len(x1) * need.stored + passing <= room
+        self.block = len(x1) if whole else max(1, room // (stored + passing))
+        self.examples_a_pass = max(1, min(self.block, (room - self.block * stored) // passing))
 
     def shape(self, num: int, others: int, num_outputs: int) -> tuple[int, ...]:
         """Shape of the kernel."""
@@ -190,15 +194,42 @@ class Kernel:
             cols = slice(0, len(x1 if x2 is None else x2))
             yield Tile(rows, cols), self._reference(x1, x1 if x2 is None else x2)
             return
-        factors = None
-        others = x1 if x2 is None else x2
+        others, left = x1 if x2 is None else x2, None
         starts = range(start if x2 is None else 0, len(others), self.block)
         for col in list(starts)[done:]:
-            factors = self._factors(x1[rows]) if factors is None else factors
             cols = slice(col, min(col + self.block, len(others)))
-            same = x2 is None and col == start
-            right = factors if same else self._factors(others[cols])
-            yield Tile(rows, cols), self._contracted(factors, right)
+            if self.streams:
+                yield Tile(rows, cols), self._streamed(x1[rows], None)
+                return
+            left = self._factors(x1[rows]) if left is None else left
+            if x2 is None and col == start:
+                yield Tile(rows, cols), self._contracted(left, left)
+            elif self.reduction == "full":
+                yield Tile(rows, cols), self._contracted(left, self._factors(others[cols]))
+            else:
+                yield Tile(rows, cols), self._streamed(others[cols], left)
+
+    def _streamed(self, x: Tensor, left: Factors | None) -> dict[str, Tensor]:
+        """Contractions on the way back through the network, one output after another."""
+        parts: dict[str, Tensor] = {}
+        grams: dict[str, Grams] = {}
+
+        def visit(name: str, output: int, right: Factor) -> None:
+            if left is not None and name not in left:
+                return
+            other = right if left is None else left[name].output(output)
+            shared = grams.setdefault(name, Grams(self.num_outputs))
+            part = contract(other, right, "trace", grams=shared)
+            group = self.groups[name]
+            if group not in parts:
+                layers = self.num_outputs if self.reduction == "diagonal" else 1
+                parts[group] = part.new_zeros(*part.shape, layers)
+            parts[group][..., output if self.reduction == "diagonal" else 0] += part
+
+        stream(self.network, self._to_device(x), self.directions, visit)
+        if self.reduction == "diagonal":
+            return parts
+        return {group: part[..., 0] for group, part in parts.items()}
 
     def _factors(self, x: Tensor) -> Factors:
         passes = [

@@ -16,7 +16,7 @@ References:
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -24,7 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 Reduction = Literal["full", "trace", "diagonal"]
-WORKSPACE = 2**24  # numbers in a temporary of a contraction: 64 MB in float32
+WORKSPACE = 2**23  # numbers in a temporary of a contraction: 32 MB in float32
+TRAFFIC = 100  # multiply-adds in the time of one number to memory and back, on two cores
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class Dense:
         """Itself."""
         return self
 
+    def output(self, c: int) -> "Dense":
+        """The gradients of one output."""
+        return Dense(self.rows[:, c : c + 1])
+
 
 @dataclass(frozen=True)
 class Outer:
@@ -58,6 +63,10 @@ class Outer:
     def dense(self) -> Dense:
         """The gradients, O x I weights of one group after the other."""
         return Dense(self._rows(slice(None)))
+
+    def output(self, c: int) -> "Outer":
+        """The gradients of one output."""
+        return Outer(self.inputs, self.grads[:, c : c + 1])
 
     def slabs(self, width: int) -> Iterator[Dense]:
         """The gradients of `width` outputs of the layer at a time."""
@@ -95,7 +104,9 @@ def concatenate(factors: list[Factor]) -> Factor:
     return Dense(torch.cat([factor.dense().rows for factor in factors]))
 
 
-def contract(left: Factor, right: Factor, reduction: Reduction) -> Tensor:
+def contract(
+    left: Factor, right: Factor, reduction: Reduction, *, grams: "Grams | None" = None
+) -> Tensor:
     """Inner products of all gradients of one weight, in float64.
 
     Args:
@@ -103,46 +114,67 @@ def contract(left: Factor, right: Factor, reduction: Reduction) -> Tensor:
         right: Of M examples.
         reduction: `full` keeps both outputs (N, C, M, C), `diagonal` equal ones (N, M, C),
             `trace` sums over them (N, M).
+        grams: Where the same inputs meet the gradients of several outputs in turn.
     """
     if isinstance(left, Dense) or isinstance(right, Dense):
         return _dense_product(left.dense(), right.dense(), reduction)
-    order = cheapest_order(left, right, reduction)
-    return {"grams": _grams, "applied": _applied, "gradients": _gradients}[order](
-        left, right, reduction
-    )
+    grams = Grams() if grams is None else grams
+    costs = contraction_costs(left, right, reduction, grams.repeats)
+    if min(costs, key=costs.__getitem__) == "gradients":
+        return _through_gradients(left, right, reduction)
+    return _through_grams(left, right, reduction, grams)
 
 
-def cheapest_order(left: Outer, right: Outer, reduction: Reduction) -> str:
-    """The contraction order with the fewest multiply-adds."""
-    costs = contraction_costs(left, right, reduction)
-    return min(costs, key=costs.__getitem__)
+@dataclass
+class Grams:
+    """Input Grams of one weight, computed once for `repeats` contractions."""
+
+    repeats: int = 1
+    found: dict[int, Tensor] = field(default_factory=dict)
+
+    def get(self, left: Tensor, right: Tensor, start: int) -> Float[Tensor, "N T M R"]:
+        """Of some rows of the left side, the first of which is `start`."""
+        if start in self.found:
+            return self.found[start]
+        gram = (left.flatten(0, 1) @ right.flatten(0, 1).t()).view(
+            *left.shape[:2], *right.shape[:2]
+        )
+        if self.repeats > 1:
+            self.found[start] = gram
+        return gram
 
 
-def contraction_costs(left: Outer, right: Outer, reduction: Reduction) -> dict[str, int]:
-    r"""Multiply-adds of each order that applies.
+def contraction_costs(
+    left: Outer, right: Outer, reduction: Reduction, repeats: int = 1
+) -> dict[str, float]:
+    r"""Cost of each order that applies, in multiply-adds.
 
     | order | full | trace and diagonal |
     |---|---|---|
     | both Grams, then their product | N M (T² I + T² C² O) | N M (T² I + T² C O) |
-    | input Gram applied to G | N M (T² I + T² C O + T C² O) | |
     | the layer's own gradients | (N + M) T C O I + N M C² O I | (N + M) T C O I + N M C O I |
 
     Gradients of the same factor are formed once. Grouped layers always form their gradients,
-    which are small.
+    which are small. A number written to memory and read back counts as `TRAFFIC` multiply-adds.
+    An order between the two, the input Gram applied to G, has the fewest for some layers of the
+    full kernel, and was slower on all of them: its intermediate result is the largest.
     """
     num, num_outputs, groups, t, o = left.grads.shape
     m, s, i = right.grads.shape[0], right.grads.shape[3], left.inputs.shape[-1]
     pairs, products = num * m, num_outputs * (num_outputs if reduction == "full" else 1)
-    formed = num * t + (0 if right is left else m * s)
-    costs = {"gradients": groups * o * i * (formed * num_outputs + pairs * products)}
+    formed = groups * num_outputs * o * i
+    sides = (num, num * t) if right is left else (num + m, num * t + m * s)
+    costs = {
+        "gradients": formed * (sides[1] + TRAFFIC * sides[0])
+        + pairs * products * formed / num_outputs
+    }
     if groups == 1:
-        costs["grams"] = pairs * t * s * (i + products * o)
-        if reduction == "full":
-            costs["applied"] = pairs * t * (s * i + s * num_outputs * o + products * o)
+        written = 1 if reduction == "trace" else products
+        costs["grams"] = pairs * t * s * (i / repeats + products * o + TRAFFIC * written)
     return costs
 
 
-def _gradients(left: Outer, right: Outer, reduction: Reduction) -> Tensor:
+def _through_gradients(left: Outer, right: Outer, reduction: Reduction) -> Tensor:
     """In slabs of the layer's outputs, so that the gradients never stand whole."""
     num, num_outputs, groups, _, _ = left.grads.shape
     per_output = max(num, right.grads.shape[0]) * num_outputs * groups * left.inputs.shape[-1]
@@ -155,39 +187,41 @@ def _gradients(left: Outer, right: Outer, reduction: Reduction) -> Tensor:
     return torch.stack([_dense_product(a, b, reduction) for a, b in pairs]).sum(0)
 
 
-def _grams(left: Outer, right: Outer, reduction: Reduction) -> Tensor:
+def _through_grams(left: Outer, right: Outer, reduction: Reduction, grams: Grams) -> Tensor:
+    """In rows, so that the position by position products stay small."""
     num, num_outputs, _, t, _ = left.grads.shape
     m, _, _, s, _ = right.grads.shape
-    outputs = num_outputs**2 if reduction == "full" else num_outputs
-    step = max(1, WORKSPACE // (m * t * s * (outputs if reduction != "trace" else 1)))
+    outputs = {"full": num_outputs**2, "diagonal": num_outputs, "trace": 1}[reduction]
+    step = max(1, WORKSPACE // (m * t * s * outputs))
     parts = []
-    for rows in range(0, num, step):
-        a, g = left.inputs[rows : rows + step, 0], left.grads[rows : rows + step, :, 0]
-        gram = torch.einsum("nti,msi->nmts", a, right.inputs[:, 0])
-        other = right.grads[:, :, 0]
-        if reduction == "trace":
-            products = torch.einsum("ncto,mcso->nmts", g, other).mul_(gram)
-            parts.append(products.sum((2, 3), dtype=torch.float64))
-        elif reduction == "diagonal":
-            products = torch.einsum("ncto,mcso->ncmts", g, other).mul_(gram[:, None])
-            parts.append(products.sum((3, 4), dtype=torch.float64).transpose(1, 2))
-        else:
-            products = torch.einsum("ncto,mdso->nmcdts", g, other).mul_(gram[:, :, None, None])
-            parts.append(products.sum((4, 5), dtype=torch.float64).transpose(1, 2))
+    for start in range(0, num, step):
+        rows = slice(start, start + step)
+        gram = grams.get(left.inputs[rows, 0], right.inputs[:, 0], start)
+        parts.append(_weighed(left.grads[rows, :, 0], right.grads[:, :, 0], gram, reduction))
     return torch.cat(parts)
 
 
-def _applied(left: Outer, right: Outer, reduction: Reduction) -> Tensor:
-    num, num_outputs, _, t, o = left.grads.shape
-    m = right.grads.shape[0]
-    step = max(1, WORKSPACE // (m * t * num_outputs * o))
-    parts = []
-    for rows in range(0, num, step):
-        a, g = left.inputs[rows : rows + step, 0], left.grads[rows : rows + step, :, 0]
-        gram = torch.einsum("nti,msi->nmts", a, right.inputs[:, 0])
-        applied = torch.einsum("nmts,mdso->nmdto", gram, right.grads[:, :, 0])
-        parts.append(torch.einsum("ncto,nmdto->ncmd", g, applied).double())
-    return torch.cat(parts)
+def _weighed(
+    left: Float[Tensor, "N C T O"],
+    right: Float[Tensor, "M C R O"],
+    gram: Float[Tensor, "N T M R"],
+    reduction: Reduction,
+) -> Tensor:
+    """Products of output gradients, summed over pairs of positions with the weights of a Gram."""
+    num, num_outputs, t, o = left.shape
+    m, _, s, _ = right.shape
+    if reduction == "full":
+        rows, cols = left.reshape(-1, o), right.reshape(-1, o)
+        products = (rows @ cols.t()).view(num, num_outputs, t, m, num_outputs, s)
+        products.mul_(gram[:, None, :, :, None])
+        return products.sum(5, dtype=torch.float64).sum(2)
+    if reduction == "trace":
+        rows, cols = (g.transpose(1, 2).reshape(-1, num_outputs * o) for g in (left, right))
+        products = (rows @ cols.t()).view(num, t, m, s).mul_(gram)
+        return products.sum(3, dtype=torch.float64).sum(1)
+    rows, cols = (g.transpose(0, 1).reshape(num_outputs, -1, o) for g in (left, right))
+    products = torch.bmm(rows, cols.transpose(1, 2)).view(num_outputs, num, t, m, s).mul_(gram)
+    return products.sum(4, dtype=torch.float64).sum(2).permute(1, 2, 0)
 
 
 def _dense_product(left: Dense, right: Dense, reduction: Reduction) -> Tensor:

@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
-from probes.ntk.capture import Network, capture
+from probes.ntk.capture import Factors, Network, capture
+from probes.ntk.factors import Outer
+
 
 @dataclass(frozen=True)
 class Footprint:
@@ -14,32 +15,47 @@ class Footprint:
 
     Attributes:
         weights: Of the network.
-        passing: Of one example on its way through the network and back.
-        stored: Of the factors kept of one example.
+        activations: Of one example on its way through the network.
+        gradients: Of one example and output on its way back, if all are kept.
+        stored: Of the factors of one example, of all its outputs.
     """
 
     weights: int
-    passing: int
+    activations: int
+    gradients: int
     stored: int
 
 
-def footprint(
-    network: Network, x: Tensor, directions: Tensor | None, num_outputs: int
-) -> Footprint:
-    """Measured on one example: what autograd and the tape save, gradients, factors."""
+def measured(
+    network: Network, x: Tensor, direction: Tensor, num_outputs: int, unknown: set[str]
+) -> tuple[Factors, Footprint]:
+    """The gradients along one combination of outputs, and what they take.
+
+    What autograd saves and what the contractions need is counted by storage.
+    """
     saved: dict[int, int] = {}
 
-    def seen(tensor: Tensor) -> Tensor:
+    def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    one = x[:1]
-    with saved_tensors_hooks(seen, lambda tensor: tensor):
-        factors = capture(network, one, directions, seen=seen)
+    received: list[int] = []
+    with saved_tensors_hooks(save, lambda tensor: tensor):
+        factors = capture(network, x, direction, unknown=unknown, seen=(save, received.append))
     weights = [*network.weights.values(), *network.others.values()]
     for weight in weights:
         saved.pop(weight.untyped_storage().data_ptr(), None)
-    stored = sum(factor.nbytes for factor in factors.values())
-    passing = sum(saved.values()) + one.nbytes + stored
-    return Footprint(sum(w.nbytes for w in weights), max(1, passing), max(1, stored))
+    stored = sum(
+        f.inputs.nbytes + num_outputs * f.grads.nbytes
+        if isinstance(f, Outer)
+        else num_outputs * f.nbytes
+        for f in factors.values()
+    )
+    num = len(x)
+    return factors, Footprint(
+        weights=sum(w.nbytes for w in weights),
+        activations=(sum(saved.values()) + x.nbytes) // num,
+        gradients=sum(received) // num,
+        stored=stored // num,
+    )

@@ -257,9 +257,7 @@ def _in_place(func: Callable) -> bool:
     return name.startswith("__i") or (name.endswith("_") and not name.endswith("__"))
 
 
-def _met(
-    tape: "Tape", func: Callable, x: Any, y: Any, part: Callable[[Tensor], Tensor]
-) -> Result:
+def _met(tape: "Tape", func: Callable, x: Any, y: Any, part: Callable[[Tensor], Tensor]) -> Result:
     data, weight = (x, y) if tape.is_data(x) else (y, x)
     weight_once = tape.original(weight)
     whole = tape.is_data(data) and not tape.is_data(weight) and tape.by_example(data)
@@ -273,9 +271,7 @@ def _broadcasts(weight: Tensor, data: Tensor) -> bool:
     return weight.ndim < data.ndim or (weight.ndim == data.ndim and weight.shape[0] == 1)
 
 
-def addcmul(
-    tape: "Tape", func: Callable, x: Any, y: Any, z: Any, *, value: float = 1.0
-) -> Result:
+def addcmul(tape: "Tape", func: Callable, x: Any, y: Any, z: Any, *, value: float = 1.0) -> Result:
     """A sum and a product, one after the other."""
     if value != 1.0 or _in_place(func):
         return NotImplemented

@@ -12,6 +12,7 @@ modes and weights that belong to no layer need no further care.
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -31,6 +32,8 @@ class Tape(TorchFunctionMode):
         uses: What was recorded, with the gradients of each use by output.
         sources: The first tensors that require gradients; backward passes end there.
         unknown: Names of weights that met data in a function without a rule.
+        output: The output that is being differentiated.
+        visit: Offered every gradient on its way back; what it takes is not kept.
     """
 
     def __init__(self, weights: dict[str, Tensor], x: Tensor, *, copy: bool = False) -> None:
@@ -47,6 +50,7 @@ class Tape(TorchFunctionMode):
         self.sources: list[Tensor] = []
         self.unknown: set[str] = set()
         self.output = 0
+        self.visit: Callable[[Use, Tensor], bool] | None = None
         self._versions: list[tuple[Tensor, int]] = []
 
     def __torch_function__(
@@ -76,9 +80,7 @@ class Tape(TorchFunctionMode):
                 self.data[leaf] = True
         return result
 
-    def _derive(
-        self, func: Callable, args: Sequence, kwargs: dict, weights: list[Tensor]
-    ) -> Any:  # ruff: ignore[any-type] - whatever the function returns
+    def _derive(self, func: Callable, args: Sequence, kwargs: dict, weights: list[Tensor]) -> Any:  # ruff: ignore[any-type] - whatever the function returns
         names = frozenset().union(*(self.names[t] for t in weights))
         if any(t in self.repeated for t in weights):
             self.unknown.update(names)
@@ -129,10 +131,8 @@ class Tape(TorchFunctionMode):
         return any(kept._version != version for kept, version in self._versions)
 
     def kept(self) -> Iterable[Tensor]:
-        """Everything that is held for the contractions."""
-        yield from (tensor for tensor, _ in self._versions)
-        for _, received in self.uses:
-            yield from received.values()
+        """What weights met."""
+        return (tensor for tensor, _ in self._versions)
 
     def watch(self, result: Tensor, uses: Iterable[Use]) -> Tensor:
         """Record uses whose output is `result`; returns what the network goes on with."""
@@ -145,7 +145,12 @@ class Tape(TorchFunctionMode):
         return result
 
     def _hook(self, result: Tensor, uses: Iterable[Use]) -> None:
-        received: dict[int, Tensor] = {}
-        self.uses += [(use, received) for use in uses]
+        entries = [(use, {}) for use in uses]
+        self.uses += entries
         # Called with the gradient of this very value, even when it is written over later.
-        result.register_hook(lambda grad: received.__setitem__(self.output, grad.detach()))
+        result.register_hook(partial(self._receive, entries))
+
+    def _receive(self, entries: list[tuple[Use, dict[int, Tensor]]], grad: Tensor) -> None:
+        for use, received in entries:
+            if self.visit is None or not self.visit(use, grad.detach()):
+                received[self.output] = grad.detach()
