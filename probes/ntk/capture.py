@@ -7,7 +7,7 @@ Shapes: N examples, C outputs, P weights.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -78,7 +78,7 @@ def capture(
     directions: Float[Tensor, "C R"] | None = None,
     *,
     unknown: set[str] | None = None,
-    seen: tuple[Callable[[Tensor], object], Callable[[int], object]] | None = None,
+    inspect: Callable[[Tape], None] | None = None,
 ) -> Factors:
     """The gradients of a block of examples, weight by weight.
 
@@ -87,18 +87,15 @@ def capture(
         x: The examples.
         directions: Combinations of outputs to differentiate instead of the outputs themselves.
         unknown: Receives the names of weights that no rule covers.
-        seen: Called with every tensor that a weight met, and with the size of every gradient.
+        inspect: Called with the tape while it holds everything.
     """
     leaves = _leaves(network)
     tape, outputs = _recorded(network, leaves, x)
     columns = outputs if directions is None else outputs @ directions
     for c in range(columns.shape[1]):
         _backward(tape, columns, c)
-    if seen is not None:
-        for kept in tape.kept():
-            seen[0](kept)
-        for _, received in tape.uses:
-            seen[1](sum(grad.nbytes for grad in received.values()))
+    if inspect is not None:
+        inspect(tape)
     if unknown is not None:
         unknown |= tape.unknown
     factors = _factors(tape, leaves, len(x), range(columns.shape[1]))
@@ -112,31 +109,57 @@ def stream(
     x: Float[Tensor, "N ..."],
     directions: Float[Tensor, "C R"] | None,
     visit: Callable[[str, int, Factor], None],
+    *,
+    together: bool = False,
+    wanted: Collection[str] | None = None,
 ) -> None:
-    """Calls `visit` with the gradients of one weight and one output after another.
+    """Calls `visit` with the gradients of one weight after another, on the way back.
 
-    Most are visited on the way back through the network, and nothing of them is kept.
+    Args:
+        network: The network.
+        x: The examples.
+        directions: Combinations of outputs to differentiate instead of the outputs themselves.
+        visit: Receives the name of a weight, the first of the outputs, and their gradients.
+        together: Visit a weight once with all outputs, instead of with one after another.
+        wanted: The weights to visit; all unless given.
     """
     leaves = _leaves(network)
     tape, outputs = _recorded(network, leaves, x)
     columns = outputs if directions is None else outputs @ directions
+    step = columns.shape[1] if together else 1
     names = {id(leaf): name for name, leaf in leaves.items()}
     times = Counter(id(use.weight) for use, _ in tape.uses)
+    wanted = network.weights.keys() if wanted is None else wanted
 
-    def visit_at_once(use: Use, grad: Tensor) -> bool:
+    def visit_at_once(use: Use, received: dict[int, Tensor]) -> None:
         name = names.get(id(use.weight))
         if name is None or times[id(use.weight)] > 1 or name in tape.unknown:
-            return False
-        visit(name, tape.output, use.factor([grad], len(x)))
-        return True
+            return
+        if name not in wanted:
+            received.clear()
+            return
+        small = use.early(received[tape.output], len(x)) if step > 1 else None
+        if small is not None:
+            received[tape.output] = small.rows
+        if len(received) == step:
+            parts = list(received.values())
+            factor = use.factor(parts, len(x)) if small is None else Dense(torch.cat(parts, 1))
+            visit(name, min(received), factor)
+            received.clear()
 
     tape.visit = visit_at_once
-    others = one_by_one(network, x, network.dense | tape.unknown, directions)
-    for c in range(columns.shape[1]):
-        _backward(tape, columns, c)
-        late = _factors(tape, leaves, len(x), [c]) | {n: f.output(c) for n, f in others.items()}
-        for name, factor in late.items():
-            visit(name, c, factor)
+    missing = (network.dense | tape.unknown) & set(wanted)
+    others = one_by_one(network, x, missing, directions)
+    for start in range(0, columns.shape[1], step):
+        chosen = range(start, start + step)
+        for c in chosen:
+            _backward(tape, columns, c)
+        late = _factors(tape, leaves, len(x), chosen)
+        late |= {
+            name: Dense(factor.rows[:, start : start + step]) for name, factor in others.items()
+        }
+        for name in late.keys() & set(wanted):
+            visit(name, start, late[name])
 
 
 def _leaves(network: Network) -> Weights:

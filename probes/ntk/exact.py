@@ -9,7 +9,7 @@ References:
     | https://arxiv.org/abs/1806.07572
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -29,6 +29,7 @@ from probes.ntk.footprint import Footprint
 
 Method = Literal["auto", "structured", "dense", "reference"]
 DEFAULT_MEMORY = "2GB"
+MOST_ROUNDS = 4  # backward passes again and again cost more than tiles, from about here on
 
 
 def empirical_ntk(
@@ -146,32 +147,38 @@ class Kernel:
         self.network, outputs, need = checked(self.network, few, self.method)
         self.num_outputs = outputs if self.directions is None else self.directions.shape[1]
         self.block = self.examples_a_pass = len(x1)
+        self.rounds = []
         if self.method != "reference":
             self._choose_sizes(need, x1, x2)
         return self.num_outputs
 
     def _choose_sizes(self, need: Footprint, x1: Tensor, x2: Tensor | None) -> None:
-        """Blocks of rows, all of whose factors are kept while the columns pass by.
+        """One block where everything fits; else blocks of rows, whose factors are kept.
 
-        A symmetric kernel that sums over equal outputs keeps no factors if one block holds all.
+        One symmetric block keeps no factors: contractions happen on the way back, for a full
+        kernel in as many rounds as it takes to keep the gradients of a part of the weights.
         """
-        passing = need.activations + need.gradients
-        if self.reduction == "full":
-            passing = need.activations + self.num_outputs * need.gradients + need.stored
+        gradients = sum(need.gradients.values())
         room = self.budget - need.weights - 3 * WORKSPACE * self.dtype.itemsize
-        if room < passing + need.stored:
-            smallest = self.budget - room + passing + need.stored
+        outputs = self.num_outputs if self.reduction == "full" else 1
+        passing = need.activations + outputs * gradients
+        smallest = passing + (2 if self.reduction == "full" else 1) * need.stored
+        if room < smallest:
             raise InputError(
                 f"the memory budget of {self.budget / 1e6:.0f} MB does not hold one pair of "
-                f"examples; give at least {smallest / 1e6 + 1:.0f}MB"
+                f"examples; give at least {(self.budget - room + smallest) / 1e6 + 1:.0f}MB"
             )
-        self.streams = self.reduction != "full" and x2 is None and len(x1) * passing <= room
-        if self.streams:
-            return
-        stored = need.stored * (2 if self.reduction == "full" else 1)
-        whole = x2 is None and len(x1) * need.stored + passing <= room
-        self.block = len(x1) if whole else max(1, room // (stored + passing))
-        self.examples_a_pass = max(1, min(self.block, (room - self.block * stored) // passing))
+        left = room // len(x1) - need.activations
+        if x2 is None and left > outputs * max(need.gradients.values()):
+            self.rounds = _rounds(need.gradients, left // outputs)
+            if len(self.rounds) <= MOST_ROUNDS:
+                return
+        self.rounds = []
+        self.block = max(1, int(room // smallest))
+        self.examples_a_pass = self.block
+        if x2 is None and len(x1) * need.stored + passing <= room:
+            self.block = len(x1)
+            self.examples_a_pass = max(1, (room - len(x1) * need.stored) // passing)
 
     def shape(self, num: int, others: int, num_outputs: int) -> tuple[int, ...]:
         """Shape of the kernel."""
@@ -198,8 +205,8 @@ class Kernel:
         starts = range(start if x2 is None else 0, len(others), self.block)
         for col in list(starts)[done:]:
             cols = slice(col, min(col + self.block, len(others)))
-            if self.streams:
-                yield Tile(rows, cols), self._streamed(x1[rows], None)
+            if self.rounds:
+                yield Tile(rows, cols), self._in_rounds(x1[rows])
                 return
             left = self._factors(x1[rows]) if left is None else left
             if x2 is None and col == start:
@@ -209,27 +216,29 @@ class Kernel:
             else:
                 yield Tile(rows, cols), self._streamed(others[cols], left)
 
-    def _streamed(self, x: Tensor, left: Factors | None) -> dict[str, Tensor]:
-        """Contractions on the way back through the network, one output after another."""
+    def _in_rounds(self, x: Tensor) -> dict[str, Tensor]:
+        """One symmetric tile, a part of the weights at a time."""
         parts: dict[str, Tensor] = {}
-        grams: dict[str, Grams] = {}
+        for wanted in self.rounds:
+            for group, part in self._streamed(x, None, wanted).items():
+                parts[group] = parts[group] + part if group in parts else part
+        return parts
+
+    def _streamed(
+        self, x: Tensor, left: Factors | None, wanted: Collection[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Contractions on the way back through the network; with themselves without `left`."""
+        sums = Sums(self.groups, self.num_outputs, self.reduction)
 
         def visit(name: str, output: int, right: Factor) -> None:
-            if left is not None and name not in left:
-                return
-            other = right if left is None else left[name].output(output)
-            shared = grams.setdefault(name, Grams(self.num_outputs))
-            part = contract(other, right, "trace", grams=shared)
-            group = self.groups[name]
-            if group not in parts:
-                layers = self.num_outputs if self.reduction == "diagonal" else 1
-                parts[group] = part.new_zeros(*part.shape, layers)
-            parts[group][..., output if self.reduction == "diagonal" else 0] += part
+            if left is None:
+                sums.add(name, right, right, output)
+            elif name in left:
+                sums.add(name, left[name].output(output), right, output)
 
-        stream(self.network, self._to_device(x), self.directions, visit)
-        if self.reduction == "diagonal":
-            return parts
-        return {group: part[..., 0] for group, part in parts.items()}
+        x, together = self._to_device(x), self.reduction == "full"
+        stream(self.network, x, self.directions, visit, together=together, wanted=wanted)
+        return sums.parts
 
     def _factors(self, x: Tensor) -> Factors:
         passes = [
@@ -244,12 +253,10 @@ class Kernel:
         return factors
 
     def _contracted(self, left: Factors, right: Factors) -> dict[str, Tensor]:
-        parts: dict[str, Tensor] = {}
+        sums = Sums(self.groups, self.num_outputs, self.reduction)
         for name in left.keys() & right.keys():
-            part = contract(left[name], right[name], self.reduction)
-            group = self.groups[name]
-            parts[group] = parts[group] + part if group in parts else part
-        return parts
+            sums.add(name, left[name], right[name])
+        return sums.parts
 
     def _reference(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
         sides = [self._jacobian(x) for x in (x1, x2)]
@@ -274,6 +281,43 @@ class Kernel:
 
     def _to_device(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype if x.is_floating_point() else None)
+
+
+class Sums:
+    """Contractions of weight after weight, summed by group."""
+
+    def __init__(self, groups: Mapping[str, str], num_outputs: int, reduction: Reduction) -> None:
+        self.groups, self.num_outputs, self.reduction = groups, num_outputs, reduction
+        self.parts: dict[str, Tensor] = {}
+        self._grams: dict[str, Grams] = {}
+
+    def add(self, name: str, left: Factor, right: Factor, output: int | None = None) -> None:
+        """The products of one weight, of all outputs or of one."""
+        group = self.groups[name]
+        if output is None or self.reduction == "full":
+            part = contract(left, right, self.reduction)
+            self.parts[group] = self.parts[group] + part if group in self.parts else part
+            return
+        grams = self._grams.setdefault(name, Grams(self.num_outputs))
+        part = contract(left, right, "trace", grams=grams)
+        by_output = self.reduction == "diagonal"
+        if group not in self.parts:
+            shape = (*part.shape, self.num_outputs) if by_output else part.shape
+            self.parts[group] = part.new_zeros(shape)
+        place = self.parts[group][..., output] if by_output else self.parts[group]
+        place += part
+
+
+def _rounds(sizes: Mapping[str, int], room: int) -> list[list[str]]:
+    """The weights in order, cut where a round would outgrow the room."""
+    rounds, used = [[]], 0
+    for name, size in sizes.items():
+        if rounds[-1] and used + size > room:
+            rounds.append([])
+            used = 0
+        rounds[-1].append(name)
+        used += size
+    return rounds
 
 
 def place(kernel: Tensor, tile: Tile, part: Tensor, *, mirrored: bool) -> None:

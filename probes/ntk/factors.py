@@ -53,7 +53,7 @@ class Outer:
     """Gradients as sums of outer products, position by position."""
 
     inputs: Float[Tensor, "N S T I"]
-    grads: Float[Tensor, "N C S T O"]
+    grads: Float[Tensor, "N S T C O"]
 
     @property
     def nbytes(self) -> int:
@@ -62,36 +62,33 @@ class Outer:
 
     def dense(self) -> Dense:
         """The gradients, O x I weights of one group after the other."""
-        return Dense(self._rows(slice(None)))
+        return next(self.slabs(self.inputs.shape[-1]))
 
     def output(self, c: int) -> "Outer":
         """The gradients of one output."""
-        return Outer(self.inputs, self.grads[:, c : c + 1])
+        return Outer(self.inputs, self.grads[..., c : c + 1, :])
 
     def slabs(self, width: int) -> Iterator[Dense]:
-        """The gradients of `width` outputs of the layer at a time."""
-        for start in range(0, self.grads.shape[-1], width):
-            yield Dense(self._rows(slice(start, start + width)))
-
-    def _rows(self, outputs: slice) -> Float[Tensor, "N C P"]:
-        grads = self.grads[..., outputs]
-        num, num_outputs, groups, positions, width = grads.shape
+        """The gradients for `width` inputs of the layer at a time."""
+        num, groups, positions, num_outputs, _ = self.grads.shape
         # All outputs of one example and group at once: (C O x T) (T x I).
-        left = grads.permute(0, 2, 1, 4, 3).reshape(num * groups, num_outputs * width, positions)
+        left = self.grads.reshape(num * groups, positions, -1).transpose(1, 2)
         right = self.inputs.reshape(num * groups, positions, -1)
-        rows = torch.bmm(left, right).view(num, groups, num_outputs, -1)
-        return rows.transpose(1, 2).reshape(num, num_outputs, -1)
+        for start in range(0, right.shape[-1], width):
+            rows = torch.bmm(left, right[..., start : start + width])
+            rows = rows.view(num, groups, num_outputs, -1).transpose(1, 2)
+            yield Dense(rows.reshape(num, num_outputs, -1))
 
 
 Factor = Dense | Outer
 
 
 def compact(factor: Outer) -> Factor:
-    """The smaller of the two forms."""
-    num, num_outputs, groups, _, width = factor.grads.shape
+    """Gradients themselves where they are small or nearly so: they are then formed only once."""
+    num, groups, _, num_outputs, width = factor.grads.shape
     num_weights = groups * width * factor.inputs.shape[-1]
     dense_bytes = num * num_outputs * num_weights * factor.grads.element_size()
-    return factor.dense() if dense_bytes <= factor.nbytes else factor
+    return factor.dense() if dense_bytes <= 1.5 * factor.nbytes else factor
 
 
 def concatenate(factors: list[Factor]) -> Factor:
@@ -159,8 +156,8 @@ def contraction_costs(
     An order between the two, the input Gram applied to G, has the fewest for some layers of the
     full kernel, and was slower on all of them: its intermediate result is the largest.
     """
-    num, num_outputs, groups, t, o = left.grads.shape
-    m, s, i = right.grads.shape[0], right.grads.shape[3], left.inputs.shape[-1]
+    num, groups, t, num_outputs, o = left.grads.shape
+    m, _, s, i = right.inputs.shape
     pairs, products = num * m, num_outputs * (num_outputs if reduction == "full" else 1)
     formed = groups * num_outputs * o * i
     sides = (num, num * t) if right is left else (num + m, num * t + m * s)
@@ -175,10 +172,10 @@ def contraction_costs(
 
 
 def _through_gradients(left: Outer, right: Outer, reduction: Reduction) -> Tensor:
-    """In slabs of the layer's outputs, so that the gradients never stand whole."""
-    num, num_outputs, groups, _, _ = left.grads.shape
-    per_output = max(num, right.grads.shape[0]) * num_outputs * groups * left.inputs.shape[-1]
-    width = max(1, WORKSPACE // per_output)
+    """In slabs of the layer's inputs, so that the gradients never stand whole."""
+    num, groups, _, num_outputs, o = left.grads.shape
+    per_input = max(num, right.grads.shape[0]) * num_outputs * groups * o
+    width = max(1, WORKSPACE // per_input)
     pairs = (
         ((slab, slab) for slab in left.slabs(width))
         if right is left
@@ -189,37 +186,36 @@ def _through_gradients(left: Outer, right: Outer, reduction: Reduction) -> Tenso
 
 def _through_grams(left: Outer, right: Outer, reduction: Reduction, grams: Grams) -> Tensor:
     """In rows, so that the position by position products stay small."""
-    num, num_outputs, _, t, _ = left.grads.shape
-    m, _, _, s, _ = right.grads.shape
+    num, _, t, num_outputs, _ = left.grads.shape
+    m, _, s, _ = right.inputs.shape
     outputs = {"full": num_outputs**2, "diagonal": num_outputs, "trace": 1}[reduction]
     step = max(1, WORKSPACE // (m * t * s * outputs))
     parts = []
     for start in range(0, num, step):
         rows = slice(start, start + step)
         gram = grams.get(left.inputs[rows, 0], right.inputs[:, 0], start)
-        parts.append(_weighed(left.grads[rows, :, 0], right.grads[:, :, 0], gram, reduction))
+        parts.append(_weighed(left.grads[rows, 0], right.grads[:, 0], gram, reduction))
     return torch.cat(parts)
 
 
 def _weighed(
-    left: Float[Tensor, "N C T O"],
-    right: Float[Tensor, "M C R O"],
+    left: Float[Tensor, "N T C O"],
+    right: Float[Tensor, "M R C O"],
     gram: Float[Tensor, "N T M R"],
     reduction: Reduction,
 ) -> Tensor:
     """Products of output gradients, summed over pairs of positions with the weights of a Gram."""
-    num, num_outputs, t, o = left.shape
-    m, _, s, _ = right.shape
+    (num, t, num_outputs, o), (m, s) = left.shape, right.shape[:2]
     if reduction == "full":
-        rows, cols = left.reshape(-1, o), right.reshape(-1, o)
+        rows, cols = (g.transpose(1, 2).reshape(-1, o) for g in (left, right))
         products = (rows @ cols.t()).view(num, num_outputs, t, m, num_outputs, s)
         products.mul_(gram[:, None, :, :, None])
         return products.sum(5, dtype=torch.float64).sum(2)
     if reduction == "trace":
-        rows, cols = (g.transpose(1, 2).reshape(-1, num_outputs * o) for g in (left, right))
+        rows, cols = (g.reshape(-1, num_outputs * o) for g in (left, right))
         products = (rows @ cols.t()).view(num, t, m, s).mul_(gram)
         return products.sum(3, dtype=torch.float64).sum(1)
-    rows, cols = (g.transpose(0, 1).reshape(num_outputs, -1, o) for g in (left, right))
+    rows, cols = (g.permute(2, 0, 1, 3).reshape(num_outputs, -1, o) for g in (left, right))
     products = torch.bmm(rows, cols.transpose(1, 2)).view(num_outputs, num, t, m, s).mul_(gram)
     return products.sum(4, dtype=torch.float64).sum(2).permute(1, 2, 0)
 

@@ -7,6 +7,7 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from probes.ntk.capture import Factors, Network, capture
 from probes.ntk.factors import Outer
+from probes.ntk.tape import Tape
 
 
 @dataclass(frozen=True)
@@ -16,13 +17,13 @@ class Footprint:
     Attributes:
         weights: Of the network.
         activations: Of one example on its way through the network.
-        gradients: Of one example and output on its way back, if all are kept.
+        gradients: Of what each weight receives of one example and output on the way back.
         stored: Of the factors of one example, of all its outputs.
     """
 
     weights: int
     activations: int
-    gradients: int
+    gradients: dict[str, int]
     stored: int
 
 
@@ -40,9 +41,18 @@ def measured(
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    received: list[int] = []
+    gradients = dict.fromkeys(network.weights, 0)
+
+    def inspect(tape: Tape) -> None:
+        for kept in tape.kept():
+            save(kept)
+        for use, received in tape.uses:
+            kept = [use.early(grad, len(x)) or grad for grad in received.values()]
+            for name in tape.names[use.weight]:
+                gradients[name] += sum(part.nbytes for part in kept) // len(x)
+
     with saved_tensors_hooks(save, lambda tensor: tensor):
-        factors = capture(network, x, direction, unknown=unknown, seen=(save, received.append))
+        factors = capture(network, x, direction, unknown=unknown, inspect=inspect)
     weights = [*network.weights.values(), *network.others.values()]
     for weight in weights:
         saved.pop(weight.untyped_storage().data_ptr(), None)
@@ -56,6 +66,6 @@ def measured(
     return factors, Footprint(
         weights=sum(w.nbytes for w in weights),
         activations=(sum(saved.values()) + x.nbytes) // num,
-        gradients=sum(received) // num,
+        gradients=gradients,
         stored=stored // num,
     )

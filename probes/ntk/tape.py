@@ -33,7 +33,7 @@ class Tape(TorchFunctionMode):
         sources: The first tensors that require gradients; backward passes end there.
         unknown: Names of weights that met data in a function without a rule.
         output: The output that is being differentiated.
-        visit: Offered every gradient on its way back; what it takes is not kept.
+        visit: Called on the way back, for every use that has received another gradient.
     """
 
     def __init__(self, weights: dict[str, Tensor], x: Tensor, *, copy: bool = False) -> None:
@@ -50,7 +50,7 @@ class Tape(TorchFunctionMode):
         self.sources: list[Tensor] = []
         self.unknown: set[str] = set()
         self.output = 0
-        self.visit: Callable[[Use, Tensor], bool] | None = None
+        self.visit: Callable[[Use, dict[int, Tensor]], None] | None = None
         self._versions: list[tuple[Tensor, int]] = []
 
     def __torch_function__(
@@ -152,5 +152,6 @@ class Tape(TorchFunctionMode):
 
     def _receive(self, entries: list[tuple[Use, dict[int, Tensor]]], grad: Tensor) -> None:
         for use, received in entries:
-            if self.visit is None or not self.visit(use, grad.detach()):
-                received[self.output] = grad.detach()
+            received[self.output] = grad.detach()
+            if self.visit is not None:
+                self.visit(use, received)

@@ -23,11 +23,16 @@ class Product:
     positions: Callable[[Tensor], Float[Tensor, "B S T I"]]
     channels: Callable[[Tensor], Float[Tensor, "B S T O"]]
 
+    def early(self, grad: Tensor, num_examples: int) -> Dense | None:
+        """The gradients for one output, where they are smaller than those of the layer's."""
+        small = num_examples * self.weight.numel() <= grad.numel()
+        return self.factor([grad], num_examples).dense() if small else None
+
     def factor(self, grads: Sequence[Tensor], num_examples: int) -> Factor:
         """The gradients of examples, from those of the layer's output, one tensor an output."""
         inputs = _by_example(self.positions(self.x), num_examples)
         outputs = [_by_example(self.channels(grad), num_examples) for grad in grads]
-        return compact(Outer(inputs, torch.stack(outputs, 1)))
+        return compact(Outer(inputs, torch.stack(outputs, 3)))
 
 
 def _by_example(x: Float[Tensor, "B S T I"], num_examples: int) -> Float[Tensor, "N S T I"]:
@@ -45,6 +50,10 @@ class Elementwise:
 
     weight: Tensor
     part: Callable[[Tensor], Tensor]
+
+    def early(self, grad: Tensor, num_examples: int) -> Dense:
+        """The gradients for one output, which are small."""
+        return self.factor([grad], num_examples)
 
     def factor(self, grads: Sequence[Tensor], num_examples: int) -> Dense:
         """The gradients of examples, from those of the layer's output, one tensor an output."""
@@ -67,6 +76,10 @@ class Lookup:
 
     weight: Tensor
     indices: Tensor
+
+    def early(self, grad: Tensor, num_examples: int) -> Dense:
+        """The gradients for one output, which are small."""
+        return self.factor([grad], num_examples)
 
     def factor(self, grads: Sequence[Tensor], num_examples: int) -> Dense:
         """The gradients of examples, from those of the looked-up rows, one tensor an output."""
