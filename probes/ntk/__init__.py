@@ -1,5 +1,7 @@
-"""The empirical neural tangent kernel: exact, per block, matrix-free, sketched."""
+"""The empirical neural tangent kernel: exact, by block, matrix-free and sketched."""
 
 from probes.ntk.exact import empirical_ntk
+from probes.ntk.operator import NTKOperator
+from probes.ntk.sketch import estimated_kernel, sketched_features
 
-__all__ = ["empirical_ntk"]
+__all__ = ["NTKOperator", "empirical_ntk", "estimated_kernel", "sketched_features"]

@@ -10,7 +10,6 @@ References:
 """
 
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -24,8 +23,9 @@ from core.command_line import parse_bytes
 from core.errors import InputError
 from probes.ntk.capture import Factors, Network, Weights, capture, stream
 from probes.ntk.checks import checked, network_of
-from probes.ntk.factors import WORKSPACE, Factor, Grams, Reduction, concatenate, contract
+from probes.ntk.factors import WORKSPACE, Factor, Reduction, concatenate
 from probes.ntk.footprint import Footprint
+from probes.ntk.tiles import Sums, Tile, place
 
 Method = Literal["auto", "structured", "dense", "reference"]
 DEFAULT_MEMORY = "2GB"
@@ -93,14 +93,6 @@ def empirical_ntk(
     return job.compute(x1, x2, progress=progress)
 
 
-@dataclass(frozen=True)
-class Tile:
-    """A rectangle of the kernel."""
-
-    rows: slice
-    cols: slice
-
-
 class Kernel:
     """A kernel to be computed: what of which network, and how large its tiles may be."""
 
@@ -115,7 +107,7 @@ class Kernel:
         some = next(iter(network.weights.values()))
         self.method, self.network = method, network
         self.directions = outputs.to(some) if isinstance(outputs, Tensor) else None
-        self.reduction: Reduction = "full" if isinstance(outputs, Tensor) else outputs  # type: ignore
+        self.reduction: Reduction = "full" if isinstance(outputs, Tensor) else outputs  # type: ignore[assignment]
         self.groups = network.groups(blocks)
         self.whole = blocks is False
         budget = DEFAULT_MEMORY if memory is None else memory
@@ -283,31 +275,6 @@ class Kernel:
         return x.to(self.device, self.dtype if x.is_floating_point() else None)
 
 
-class Sums:
-    """Contractions of weight after weight, summed by group."""
-
-    def __init__(self, groups: Mapping[str, str], num_outputs: int, reduction: Reduction) -> None:
-        self.groups, self.num_outputs, self.reduction = groups, num_outputs, reduction
-        self.parts: dict[str, Tensor] = {}
-        self._grams: dict[str, Grams] = {}
-
-    def add(self, name: str, left: Factor, right: Factor, output: int | None = None) -> None:
-        """The products of one weight, of all outputs or of one."""
-        group = self.groups[name]
-        if output is None or self.reduction == "full":
-            part = contract(left, right, self.reduction)
-            self.parts[group] = self.parts[group] + part if group in self.parts else part
-            return
-        grams = self._grams.setdefault(name, Grams(self.num_outputs))
-        part = contract(left, right, "trace", grams=grams)
-        by_output = self.reduction == "diagonal"
-        if group not in self.parts:
-            shape = (*part.shape, self.num_outputs) if by_output else part.shape
-            self.parts[group] = part.new_zeros(shape)
-        place = self.parts[group][..., output] if by_output else self.parts[group]
-        place += part
-
-
 def _rounds(sizes: Mapping[str, int], room: int) -> list[list[str]]:
     """The weights in order, cut where a round would outgrow the room."""
     rounds, used = [[]], 0
@@ -318,17 +285,6 @@ def _rounds(sizes: Mapping[str, int], room: int) -> list[list[str]]:
         rounds[-1].append(name)
         used += size
     return rounds
-
-
-def place(kernel: Tensor, tile: Tile, part: Tensor, *, mirrored: bool) -> None:
-    """Write a tile into the kernel, and its mirror image into a symmetric one."""
-    axis = 2 if kernel.ndim == 4 else 1
-    turned = part.permute(2, 3, 0, 1) if kernel.ndim == 4 else part.transpose(0, 1)
-    if mirrored and tile.rows == tile.cols:
-        part = turned = (part + turned) / 2
-    kernel[(tile.rows, *[slice(None)] * (axis - 1), tile.cols)] = part
-    if mirrored:
-        kernel[(tile.cols, *[slice(None)] * (axis - 1), tile.rows)] = turned
 
 
 def _num_pairs(tile: Tile, *, symmetric: bool) -> int:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -113,7 +112,7 @@ class Tape(TorchFunctionMode):
 
     def original(self, weight: Tensor) -> Tensor:
         """The weight that was repeated for every example, or the weight itself."""
-        return self.repeated.get(weight, weight)
+        return self.repeated.get(weight, weight)  # type: ignore[return-value]
 
     def constant(self, func: Callable, *args: Any, **kwargs: Any) -> Any:  # ruff: ignore[any-type]
         """The function's result, with all weights held constant."""

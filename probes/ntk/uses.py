@@ -129,5 +129,5 @@ def patches_of(
     pad = [0, 0] if isinstance(padding, str) else list(padding)
     if all(k == 1 for k in kernel_size) and not any(pad):
         return pixels_of(x[:, :, :: stride[0], :: stride[1]], groups)
-    patches = F.unfold(x, list(kernel_size), list(dilation), pad, list(stride))
+    patches = F.unfold(x, kernel_size, dilation, pad, stride)  # type: ignore[arg-type]
     return pixels_of(patches, groups)

@@ -1,0 +1,231 @@
+"""Rules for layers: products, look-ups and normalisations."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from core.errors import InputError
+from probes.ntk.uses import (
+    Elementwise,
+    Lookup,
+    Product,
+    Use,
+    last,
+    patches_of,
+    pixels_of,
+    rows_of,
+    same,
+)
+
+if TYPE_CHECKING:
+    from probes.ntk.tape import Tape
+
+Result = Any  # a tensor, or NotImplemented
+Operand = Any  # a tensor or a number
+
+
+def linear(
+    tape: "Tape", func: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Result:
+    """Rows of a matrix through a matrix."""
+    if not tape.by_example(x):
+        return NotImplemented
+    uses: list[Use] = []
+    if tape.is_weight(weight):
+        uses.append(Product(weight, tape.keep(x), rows_of, rows_of))
+    if tape.is_weight(bias):
+        uses.append(Elementwise(bias, same))  # type: ignore[arg-type]
+    return tape.watch(tape.constant(func, x, weight, bias), uses)
+
+
+def conv2d(
+    tape: "Tape",
+    func: Callable,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Result:
+    """A convolution of any stride, padding, dilation and number of groups."""
+    if not tape.by_example(x) or x.ndim != 4:
+        return NotImplemented
+    positions = partial(
+        patches_of,
+        kernel_size=weight.shape[2:],
+        stride=_pair(stride),
+        padding=padding if isinstance(padding, str) else _pair(padding),
+        dilation=_pair(dilation),
+        groups=groups,
+    )
+    uses: list[Use] = []
+    if tape.is_weight(weight):
+        uses.append(Product(weight, tape.keep(x), positions, partial(pixels_of, groups=groups)))
+    if tape.is_weight(bias):
+        uses.append(Elementwise(bias, last))  # type: ignore[arg-type]
+    result = tape.constant(func, x, weight, bias, stride, padding, dilation, groups)
+    return tape.watch(result, uses)
+
+
+def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else tuple(value) * (2 // len(value))
+
+
+def conv1d(
+    tape: "Tape",
+    func: Callable,
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Sequence[int] = 1,
+    padding: str | int | Sequence[int] = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+) -> Result:
+    """A convolution along one dimension, as one over rows of height one."""
+    if not tape.by_example(x) or x.ndim != 3 or isinstance(padding, str):
+        return NotImplemented
+    one = lambda value: value if isinstance(value, int) else value[0]
+    positions = lambda x: patches_of(
+        x[:, :, None],
+        kernel_size=(1, weight.shape[2]),
+        stride=(1, one(stride)),
+        padding=(0, one(padding)),
+        dilation=(1, one(dilation)),
+        groups=groups,
+    )
+    uses: list[Use] = []
+    if tape.is_weight(weight):
+        channels = lambda grad: pixels_of(grad, groups)
+        uses.append(Product(weight, tape.keep(x), positions, channels))
+    if tape.is_weight(bias):
+        uses.append(Elementwise(bias, last))  # type: ignore[arg-type]
+    result = tape.constant(func, x, weight, bias, stride, padding, dilation, groups)
+    return tape.watch(result, uses)
+
+
+def embedding(tape: "Tape", func: Callable, x: Tensor, weight: Tensor, *options: object) -> Result:
+    """Rows of a table."""
+    if not tape.by_example(x):
+        return NotImplemented
+    return tape.watch(tape.constant(func, x, weight, *options), [Lookup(weight, x)])
+
+
+def batch_norm(
+    tape: "Tape",
+    func: Callable,
+    x: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Result:
+    """Batch normalisation on running statistics.
+
+    Raises:
+        InputError: If it would normalise by the batch.
+    """
+    if training or running_mean is None or running_var is None:
+        raise InputError(
+            "a BatchNorm layer normalises by its batch, so an example has no kernel of its own; "
+            "put the model into evaluation mode: model.eval()"
+        )
+    options = (training, momentum, eps)
+    uses = []
+    if tape.is_weight(weight):
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        kept, mean = tape.keep(x), running_mean.view(shape)
+        scale = torch.rsqrt(running_var + eps).view(shape)
+        normalised = lambda grad: last(grad * ((kept - mean) * scale))
+        uses.append(Elementwise(weight, normalised))  # type: ignore[arg-type]
+    if tape.is_weight(bias):
+        uses.append(Elementwise(bias, last))  # type: ignore[arg-type]
+    result = tape.constant(func, x, running_mean, running_var, weight, bias, *options)
+    return tape.watch(result, uses)
+
+
+def layer_norm(
+    tape: "Tape",
+    func: Callable,
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Result:
+    """Normalisation over the last dimensions."""
+    kept = tape.keep(x)
+    plain = lambda: F.layer_norm(kept, normalized_shape, eps=eps)
+    result = tape.constant(func, x, normalized_shape, weight, bias, eps)
+    return _normalised(tape, x, result, weight, bias, plain, same)
+
+
+def rms_norm(
+    tape: "Tape",
+    func: Callable,
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    eps: float | None = None,
+) -> Result:
+    """Scaling by the root mean square over the last dimensions."""
+    kept = tape.keep(x)
+    plain = lambda: F.rms_norm(kept, normalized_shape, eps=eps)  # type: ignore[arg-type]
+    result = tape.constant(func, x, normalized_shape, weight, eps)
+    return _normalised(tape, x, result, weight, None, plain, same)
+
+
+def group_norm(
+    tape: "Tape",
+    func: Callable,
+    x: Tensor,
+    num_groups: int,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Result:
+    """Normalisation over groups of channels."""
+    kept = tape.keep(x)
+    plain = lambda: F.group_norm(kept, num_groups, eps=eps)
+    result = tape.constant(func, x, num_groups, weight, bias, eps)
+    return _normalised(tape, x, result, weight, bias, plain, last)
+
+
+def _normalised(
+    tape: "Tape",
+    x: Tensor,
+    result: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    plain: Callable[[], Tensor],
+    order: Callable[[Tensor], Tensor],
+) -> Result:
+    """The uses of a norm's scale and shift; `plain` is what the scale multiplies."""
+    if not tape.by_example(x):
+        return NotImplemented
+    uses = []
+    if tape.is_weight(weight):
+        uses.append(Elementwise(weight, lambda grad: order(grad * plain())))  # type: ignore[arg-type]
+    if tape.is_weight(bias):
+        uses.append(Elementwise(bias, order))  # type: ignore[arg-type]
+    return tape.watch(result, uses)
+
+
+def matmul(tape: "Tape", func: Callable, x: Tensor, y: Tensor) -> Result:
+    """Data through a matrix on its right."""
+    if not tape.is_data(x) or not tape.by_example(x) or y.ndim != 2:
+        return NotImplemented
+    with torch.enable_grad():
+        weight = y.t()
+    tape.names[weight] = tape.names[y]
+    use = Product(weight, tape.keep(x), rows_of, rows_of)
+    return tape.watch(tape.constant(func, x, y), [use])
