@@ -83,14 +83,6 @@ class Outer:
 Factor = Dense | Outer
 
 
-def compact(factor: Outer) -> Factor:
-    """Gradients themselves where they are small or nearly so: they are then formed only once."""
-    num, groups, _, num_outputs, width = factor.grads.shape
-    num_weights = groups * width * factor.inputs.shape[-1]
-    dense_bytes = num * num_outputs * num_weights * factor.grads.element_size()
-    return factor.dense() if dense_bytes <= 1.5 * factor.nbytes else factor
-
-
 def concatenate(factors: list[Factor]) -> Factor:
     """The examples of several factors of one weight, in order."""
     if len(factors) == 1:
@@ -142,7 +134,11 @@ class Grams:
 
 
 def contraction_costs(
-    left: Outer, right: Outer, reduction: Reduction, repeats: int = 1
+    left: Outer,
+    right: Outer,
+    reduction: Reduction,
+    repeats: int = 1,
+    traffic: float = TRAFFIC,
 ) -> dict[str, float]:
     r"""Cost of each order that applies, in multiply-adds.
 
@@ -152,7 +148,7 @@ def contraction_costs(
     | the layer's own gradients | (N + M) T C O I + N M C² O I | (N + M) T C O I + N M C O I |
 
     Gradients of the same factor are formed once. Grouped layers always form their gradients,
-    which are small. A number written to memory and read back counts as `TRAFFIC` multiply-adds.
+    which are small. A number written to memory and read back counts as `traffic` multiply-adds.
     An order between the two, the input Gram applied to G, has the fewest for some layers of the
     full kernel, and was slower on all of them: its intermediate result is the largest.
     """
@@ -162,12 +158,12 @@ def contraction_costs(
     formed = groups * num_outputs * o * i
     sides = (num, num * t) if right is left else (num + m, num * t + m * s)
     costs = {
-        "gradients": formed * (sides[1] + TRAFFIC * sides[0])
+        "gradients": formed * (sides[1] + traffic * sides[0])
         + pairs * products * formed / num_outputs
     }
     if groups == 1:
         written = 1 if reduction == "trace" else products
-        costs["grams"] = pairs * t * s * (i / repeats + products * o + TRAFFIC * written)
+        costs["grams"] = pairs * t * s * (i / repeats + products * o + traffic * written)
     return costs
 
 

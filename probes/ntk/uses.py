@@ -11,7 +11,10 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from probes.ntk.factors import Dense, Factor, Outer, compact
+from probes.ntk.factors import Dense, Factor, Outer
+
+WORTH = 8  # cutting patches output by output saves memory only where gradients are far smaller
+PATCHES = 2**20  # numbers in the patches at one time: 4 MB in float32
 
 
 @dataclass(frozen=True)
@@ -24,15 +27,31 @@ class Product:
     channels: Callable[[Tensor], Float[Tensor, "B S T O"]]
 
     def early(self, grad: Tensor, num_examples: int) -> Dense | None:
-        """The gradients for one output, where they are smaller than those of the layer's."""
-        small = num_examples * self.weight.numel() <= grad.numel()
-        return self.factor([grad], num_examples).dense() if small else None
+        """The gradients for one output, where they are so small that they need not wait."""
+        patches = num_examples * self.weight.numel() * WORTH < grad.numel()
+        return self.factor([grad], num_examples).dense() if patches else None
 
     def factor(self, grads: Sequence[Tensor], num_examples: int) -> Factor:
         """The gradients of examples, from those of the layer's output, one tensor an output."""
-        inputs = _by_example(self.positions(self.x), num_examples)
         outputs = [_by_example(self.channels(grad), num_examples) for grad in grads]
-        return compact(Outer(inputs, torch.stack(outputs, 3)))
+        stacked = torch.stack(outputs, 3)
+        if not self._is_small(stacked):
+            return Outer(_by_example(self.positions(self.x), num_examples), stacked)
+        positions = num_examples * stacked.shape[2] * self.weight.numel() // stacked.shape[-1]
+        step = max(1, num_examples * PATCHES // positions)
+        # A few examples at a time: patches are many times the size of what they are cut from.
+        pairs = zip(
+            self.x.split(step * (len(self.x) // num_examples)), stacked.split(step), strict=True
+        )
+        parts = [Outer(_by_example(self.positions(x), len(g)), g).dense().rows for x, g in pairs]
+        return Dense(torch.cat(parts))
+
+    def _is_small(self, grads: Float[Tensor, "N S T C O"]) -> bool:
+        """Whether gradients are smaller, or nearly, than factors: they are then formed once."""
+        _, groups, positions, num_outputs, width = grads.shape
+        inputs = self.weight.numel() // width
+        factors = positions * (inputs + groups * num_outputs * width)
+        return num_outputs * self.weight.numel() <= 1.5 * factors
 
 
 def _by_example(x: Float[Tensor, "B S T I"], num_examples: int) -> Float[Tensor, "N S T I"]:
