@@ -33,7 +33,7 @@ class Pair(nn.Linear):
         return super().forward(x), x
 
 
-def mlp() -> Module:
+def mlp() -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2)).eval()
 
 
