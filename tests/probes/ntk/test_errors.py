@@ -64,7 +64,7 @@ def test_no_other_examples() -> None:
 def test_weights_that_are_no_numbers(call: Callable, value: float) -> None:
     model = mlp()
     with torch.no_grad():
-        model[2].bias[1] = value
+        dict(model.named_parameters())["2.bias"][1] = value
     with pytest.raises(InputError, match=r"1 weights hold NaN or infinity, the first is 2\.bias"):
         compute(call, model)
 
