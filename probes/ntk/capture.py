@@ -9,6 +9,7 @@ Shapes: N examples, C outputs, P weights.
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -54,9 +55,11 @@ class Network:
         group = {name: block for block, names in members.items() for name in names}
         return {name: group[name] for name in self.weights}
 
-    def outputs(self, weights: Weights, x: Tensor) -> Float[Tensor, "N C"]:
-        """The outputs at given weights."""
-        return functional_call(_Reader(self), _prefixed(self.others | weights), (x,))
+    def outputs(self, weights: Weights, x: Tensor) -> Any:  # ruff: ignore[any-type] - see checks
+        """The outputs at given weights; a network that writes over its input gets a copy."""
+        return functional_call(
+            _Reader(self), _prefixed(self.others | weights), (x.detach().clone(),)
+        )
 
 
 class _Reader(Module):
@@ -64,7 +67,7 @@ class _Reader(Module):
         super().__init__()
         self.model, self.read = network.model, network.read
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> object:
         return self.read(self.model, x)
 
 
@@ -72,6 +75,8 @@ def _prefixed(weights: Weights) -> Weights:
     return {f"model.{name}": weight for name, weight in weights.items()}
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def capture(
     network: Network,
     x: Float[Tensor, "N ..."],
@@ -104,6 +109,8 @@ def capture(
     return factors | one_by_one(network, x, missing, directions)
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def stream(
     network: Network,
     x: Float[Tensor, "N ..."],
@@ -173,7 +180,7 @@ def _recorded(network: Network, leaves: Weights, x: Tensor) -> tuple[Tape, Tenso
     held = {name: network.weights[name].detach() for name in network.dense}
     for copy in (False, True):
         tape = Tape(leaves, x, copy=copy)
-        with torch.enable_grad(), tape:
+        with tape:
             outputs = network.outputs(leaves | held, x)
         if not tape.written_over():
             break
@@ -232,6 +239,8 @@ def _sum(factors: Sequence[Factor]) -> Factor:
     return Dense(torch.stack([factor.dense().rows for factor in factors]).sum(0))
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def one_by_one(
     network: Network,
     x: Float[Tensor, "N ..."],
@@ -246,9 +255,8 @@ def one_by_one(
     weights = {name: weight.detach() for name, weight in network.weights.items()} | moving
     rows: dict[str, list[Tensor]] = {name: [] for name in names}
     for example in x.split(1):
-        with torch.enable_grad():
-            outputs = network.outputs(weights, example)
-            columns = (outputs if directions is None else outputs @ directions)[0]
+        outputs = network.outputs(weights, example)
+        columns = (outputs if directions is None else outputs @ directions)[0]
         for column in columns:
             grads = torch.autograd.grad(
                 column, list(moving.values()), retain_graph=True, allow_unused=True

@@ -22,6 +22,7 @@ LOGITS, FEATURES = "logits", "features"
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 
 
+@torch.inference_mode(False)
 def network_of(model: Module, params: Weights, layer: str, dtype: torch.dtype | None) -> Network:
     """The network to differentiate, checked as far as it goes without examples.
 
@@ -77,15 +78,25 @@ def _output_of(model: Module, x: Tensor, layer: str) -> Tensor:
     return seen[layer].flatten(1)
 
 
-def checked(network: Network, x: Tensor, method: str) -> tuple[Network, int, Footprint]:
+def checked(
+    network: Network, x: Tensor, method: str, directions: Tensor | None = None
+) -> tuple[Network, int, Footprint]:
     """The network with all weights listed as dense that need it, its outputs and its needs.
 
     The products of the gradients of two examples, along a random combination of outputs, must be
     those of PyTorch's own reverse mode, weight by weight.
 
+    Args:
+        network: The network.
+        x: Examples; two in their place are checked, with noise, so that no symmetry hides an
+            error.
+        method: As in `empirical_ntk`.
+        directions: Combinations of outputs that the kernel will be of.
+
     Raises:
         InputError: If the output is no matrix or not finite, or `structured` does not suffice.
     """
+    x = _two_with_noise(x)
     with torch.no_grad():
         outputs = network.outputs(network.weights, x)
     if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
@@ -93,11 +104,13 @@ def checked(network: Network, x: Tensor, method: str) -> tuple[Network, int, Foo
         raise InputError(f"the output is {found}; a matrix of {len(x)} examples x C was expected")
     if not outputs.isfinite().all():
         raise InputError("the network's output is NaN or infinite at these weights and examples")
+    outputs = outputs if directions is None else outputs @ directions
     num = outputs.shape[1]
     if method == "dense":
         network = replace(network, dense=frozenset(network.weights))
     generator = torch.Generator().manual_seed(0)
-    direction = torch.randn(num, 1, generator=generator).to(x.device, x.dtype)
+    direction = torch.randn(num, 1, generator=generator).to(outputs)
+    direction = direction if directions is None else directions @ direction
     unknown: set[str] = set()
     factors, need = measured(network, x, direction, num, unknown)
     if method in ("dense", "reference"):
@@ -118,12 +131,22 @@ def checked(network: Network, x: Tensor, method: str) -> tuple[Network, int, Foo
     return replace(network, dense=frozenset(wrong)), num, need
 
 
+def _two_with_noise(x: Tensor) -> Tensor:
+    two = x[:2] if len(x) > 1 else torch.cat([x, x])
+    if not two.is_floating_point():
+        return two
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(two.shape, generator=generator).to(two)
+    scale = two.std()
+    return two + 0.1 * noise * torch.where(scale > 0, scale, 1)
+
+
 def mistaken(network: Network, x: Tensor, direction: Tensor, factors: Factors) -> set[str]:
     """Weights whose products are not those of reverse mode."""
     theirs = one_by_one(network, x, network.weights, direction)
     products = {name: contract(factor, factor, "trace") for name, factor in theirs.items()}
     whole = torch.stack(list(products.values())).sum(0).diagonal().max()
-    tolerance = TOLERANCE.get(x.dtype, 1e-3)
+    tolerance = TOLERANCE.get(direction.dtype, 1e-3)
     wrong = set()
     for name, truth in products.items():
         ours = factors.get(name)

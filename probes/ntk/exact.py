@@ -135,9 +135,10 @@ class Kernel:
         """Check network and examples, choose the sizes of tiles and passes; returns C or R."""
         if len(x1) == 0 or (x2 is not None and len(x2) == 0):
             raise InputError("there are no examples (N = 0); a kernel needs at least one")
-        few = self._to_device(x1[:2])
-        self.network, outputs, need = checked(self.network, few, self.method)
-        self.num_outputs = outputs if self.directions is None else self.directions.shape[1]
+        few = self._to_device(x1[:2] if x2 is None else torch.cat([x1[:1], x2[:1]]))
+        self.network, self.num_outputs, need = checked(
+            self.network, few, self.method, self.directions
+        )
         self.block = self.examples_a_pass = len(x1)
         self.rounds = []
         if self.method != "reference":
@@ -269,7 +270,9 @@ class Kernel:
             return outputs if self.directions is None else outputs @ self.directions
 
         jacobian = jacrev(columns, chunk_size=1)(weights)
-        return {name: part.flatten(2).detach() for name, part in jacobian.items()}
+        return {
+            name: part.reshape(*part.shape[:2], -1).detach() for name, part in jacobian.items()
+        }
 
     def _to_device(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype if x.is_floating_point() else None)

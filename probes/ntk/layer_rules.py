@@ -110,11 +110,21 @@ def conv1d(
     return tape.watch(result, uses)
 
 
-def embedding(tape: "Tape", func: Callable, x: Tensor, weight: Tensor, *options: object) -> Result:
+def embedding(
+    tape: "Tape",
+    func: Callable,
+    x: Tensor,
+    weight: Tensor,
+    padding_idx: int | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    sparse: bool = False,
+) -> Result:
     """Rows of a table."""
-    if not tape.by_example(x):
+    if not tape.by_example(x) or max_norm is not None or scale_grad_by_freq:
         return NotImplemented
-    return tape.watch(tape.constant(func, x, weight, *options), [Lookup(weight, x)])
+    return tape.watch(tape.constant(func, x, weight), [Lookup(weight, x, padding_idx)])
 
 
 def batch_norm(

@@ -8,7 +8,7 @@ products estimate the kernel without bias:
 
 | kind | projection of a weight's gradient | cost |
 |---|---|---|
-| kronecker | :math:`(A P)^\top (G Q)`, random signs P and Q | no gradient is formed |
+| kronecker | :math:`p_j^\top A^\top G\, q_j` with random signs | no gradient is formed |
 | count | numbers are added to k places, with random signs | every gradient is formed |
 
 The projection depends on the seed and the name of the weight, never on its value: features at two
@@ -62,8 +62,8 @@ def sketched_features(
         model: A network in evaluation mode.
         params: Weights to differentiate by (see `empirical_ntk`).
         x: Examples.
-        num_features: k of each replicate; a power of two.
-        kind: `kronecker` is faster, `count` more accurate at equal k.
+        num_features: k of each replicate.
+        kind: `kronecker` forms no gradient, `count` is more accurate at equal k.
         replicates: Independent sketches, whose spread gives a standard error.
         seed: Decides the projections.
         layer: `logits`, `features` or the name of a module.
@@ -72,10 +72,10 @@ def sketched_features(
         progress: Show a bar.
 
     Raises:
-        InputError: As `empirical_ntk`, or if `num_features` is no power of two.
+        InputError: As `empirical_ntk`, or if `num_features` is not positive.
     """
-    if num_features < 1 or num_features & (num_features - 1):
-        raise InputError(f"num_features is {num_features}; a power of two was expected, say 1024")
+    if num_features < 1:
+        raise InputError(f"num_features is {num_features}; a positive number was expected")
     if len(x) == 0:
         raise InputError("there are no examples (N = 0); features need at least one")
     network = network_of(model, params, layer, dtype)
@@ -113,19 +113,17 @@ def _generator(seed: int, replicate: int, name: str) -> torch.Generator:
 
 
 def _signs(rows: int, cols: int, like: Tensor, generator: torch.Generator) -> Tensor:
-    """A projection of vectors to `cols` numbers whose squares add up to theirs, in the mean."""
     signs = torch.randint(2, (rows, cols), generator=generator, dtype=torch.int8)
-    return signs.to(like).mul_(2).sub_(1).div_(cols**0.5)
+    return signs.to(like).mul_(2).sub_(1)
 
 
 def _kronecker(
     factor: Outer, num_features: int, generator: torch.Generator
 ) -> Float[Tensor, "N k"]:
     inputs, grads = factor.inputs[:, 0], factor.grads[:, 0, :, 0]
-    left = 1 << (num_features.bit_length() - 1) // 2
-    inputs = inputs @ _signs(inputs.shape[-1], left, inputs, generator)
-    grads = grads @ _signs(grads.shape[-1], num_features // left, grads, generator)
-    return torch.bmm(inputs.transpose(1, 2), grads).flatten(1)
+    left = inputs @ _signs(inputs.shape[-1], num_features, inputs, generator)
+    right = grads @ _signs(grads.shape[-1], num_features, grads, generator)
+    return (left * right).sum(1).div_(num_features**0.5)
 
 
 def _counted(factor: Dense, num_features: int, generator: torch.Generator) -> Float[Tensor, "N k"]:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
@@ -86,7 +87,7 @@ class Tape(TorchFunctionMode):
             return self.constant(func, *args, **kwargs)
         result = func(*args, **kwargs)
         for leaf in tree_leaves(result):
-            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+            if isinstance(leaf, Tensor) and leaf.requires_grad:
                 self.names[leaf] = names
                 if func.__name__ in ("expand", "expand_as", "repeat", "broadcast_to"):
                     self._repeat(weights[0], leaf)
@@ -135,6 +136,8 @@ class Tape(TorchFunctionMode):
 
     def watch(self, result: Tensor, uses: Iterable[Use]) -> Tensor:
         """Record uses whose output is `result`; returns what the network goes on with."""
+        if not torch.is_grad_enabled():
+            return result  # nor does it count for PyTorch
         if not result.requires_grad:
             source = result.detach().requires_grad_()
             self.sources.append(source)

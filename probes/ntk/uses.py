@@ -54,7 +54,7 @@ class Product:
         return num_outputs * self.weight.numel() <= 1.5 * factors
 
 
-def _by_example(x: Float[Tensor, "B S T I"], num_examples: int) -> Float[Tensor, "N S T I"]:
+def _by_example(x: Float[Tensor, "B S T I"], num_examples: int) -> Float[Tensor, "N S U I"]:
     """Several rows of one example (windows) are more positions of the same weight."""
     rows, groups, positions, width = x.shape
     if rows == num_examples:
@@ -77,16 +77,16 @@ class Elementwise:
     def factor(self, grads: Sequence[Tensor], num_examples: int) -> Dense:
         """The gradients of examples, from those of the layer's output, one tensor an output."""
         shape = self.weight.shape
-        rows = [_summed_to(self.part(grad), shape, num_examples).flatten(1) for grad in grads]
+        rows = [_summed_to(self.part(grad), shape, num_examples) for grad in grads]
         return Dense(torch.stack(rows, 1))
 
 
 def _summed_to(x: Tensor, shape: torch.Size, num_examples: int) -> Tensor:
-    """Sums over all but the examples, down to what broadcast to the shape of `x`."""
+    """Sums over what the shape was broadcast to, for each example; flattened."""
     aligned = (1,) * (x.ndim - len(shape)) + tuple(shape)
     dims = [i for i in range(1, x.ndim) if aligned[i] == 1]
     x = x.sum(dims, keepdim=True) if dims else x
-    return x.reshape(num_examples, -1, *aligned[1:]).sum(1).reshape(num_examples, *shape)
+    return x.reshape(num_examples, -1, *aligned[1:]).sum(1).reshape(num_examples, -1)
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class Lookup:
 
     weight: Tensor
     indices: Tensor
+    padding: int | None = None
 
     def early(self, grad: Tensor, num_examples: int) -> Dense:
         """The gradients for one output, which are small."""
@@ -106,6 +107,9 @@ class Lookup:
         index = self.indices.reshape(num_examples, -1, 1).expand(-1, -1, width)
         table = grads[0].new_zeros(num_examples, num, width)
         rows = [table.scatter_add(1, index, grad.reshape(index.shape)) for grad in grads]
+        if self.padding is not None:
+            for row in rows:
+                row[:, self.padding] = 0  # as PyTorch has it: padding does not learn
         return Dense(torch.stack(rows, 1).flatten(2))
 
 
@@ -127,7 +131,7 @@ def rows_of(x: Tensor) -> Float[Tensor, "B 1 T I"]:
     return x.reshape(x.shape[0], 1, -1, x.shape[-1])
 
 
-def pixels_of(x: Float[Tensor, "B D H W"], groups: int) -> Float[Tensor, "B S T O"]:
+def pixels_of(x: Float[Tensor, "B D ..."], groups: int) -> Float[Tensor, "B S T O"]:
     """The positions of a convolution's output."""
     return x.reshape(x.shape[0], groups, x.shape[1] // groups, -1).transpose(2, 3)
 

@@ -140,9 +140,9 @@ def test_structured_does_not_guess() -> None:
         compute(empirical_ntk, Power().eval(), method="structured")
 
 
-@pytest.mark.parametrize("num", [0, -4, 3, 1000])
+@pytest.mark.parametrize("num", [0, -4])
 def test_number_of_features(num: int) -> None:
-    with pytest.raises(InputError, match=f"num_features is {num}; a power of two was expected"):
+    with pytest.raises(InputError, match=f"num_features is {num}; a positive number was expected"):
         compute(sketched_features, mlp(), num_features=num)
 
 

@@ -70,16 +70,15 @@ def error(kernels: Tensor, truth: Tensor) -> Tensor:
     return (kernels - truth).flatten(1).square().sum(1).mean().sqrt() / truth.norm()
 
 
-@pytest.mark.parametrize(("kind", "power"), [("count", 0.5), ("kronecker", 0.25)])
-def test_error_falls_with_the_number_of_features(kind: str, power: float) -> None:
-    """A Kronecker product of two projections to the root of k numbers is as good as these."""
+@pytest.mark.parametrize("kind", KINDS)
+def test_error_falls_with_the_root_of_the_number_of_features(kind: str) -> None:
     model, params, x = problem()
     truth = exact(model, params, x)
     errors = []
     for num in (64, 1024):
         features = sketched_features(model, params, x, num_features=num, kind=kind, replicates=200)  # type: ignore[arg-type]
         errors.append(error(replicated(features), truth))
-    assert_close(errors[0] / errors[1], torch.tensor(16.0**power), rtol=0.25, atol=0)
+    assert_close(errors[0] / errors[1], torch.tensor(4.0), rtol=0.25, atol=0)
 
 
 @pytest.mark.parametrize("kind", KINDS)
