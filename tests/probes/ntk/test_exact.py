@@ -55,6 +55,12 @@ def smallest_budget(model: Module, params: Weights, *xs: Tensor, **options: obje
     return int(found[1])
 
 
+LARGE_LAST = [
+    pytest.param(name, marks=pytest.mark.slow) if side > 32 else name
+    for name, side in FAMILIES.items()
+]
+
+
 @pytest.mark.parametrize("outputs", ["full", "trace"])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_kernels_of_all_families_match_their_jacobians(name: str, outputs: str) -> None:
@@ -63,7 +69,7 @@ def test_kernels_of_all_families_match_their_jacobians(name: str, outputs: str) 
     close(kernel(model, params, x, outputs=outputs), truth)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", LARGE_LAST)
 def test_single_precision_is_close(name: str) -> None:
     model, params, x = problem(name)
     truth = torch.einsum("ncmc->nm", reference(name))
@@ -78,7 +84,7 @@ def test_single_precision_of_every_output(name: str, outputs: str) -> None:
     close(kernel(model, params, x, outputs=outputs, dtype=torch.float32), truth, 1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", LARGE_LAST)
 def test_diagonal_blocks_add_up_to_the_whole(name: str) -> None:
     model, params, x = problem(name)
     parts = empirical_ntk(model, params, x, outputs="diagonal", blocks=True)

@@ -183,6 +183,7 @@ def test_features_have_a_kernel_that_no_head_enters(run: str, tmp_path: Path) ->
     assert 0 < value(record, "kernel_distance", split="ood") < 1
 
 
+@pytest.mark.slow  # four runs of the command
 def test_the_same_seed_gives_the_same_numbers_and_another_moves_nulls_and_groups(
     run: str, tmp_path: Path
 ) -> None:
