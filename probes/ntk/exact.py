@@ -82,7 +82,7 @@ def empirical_ntk(
             know every weight.
 
     Example:
-        >>> layer = torch.nn.Linear(2, 1, bias=False)
+        >>> layer = torch.nn.Linear(2, 1, bias=False).eval()
         >>> kernel = empirical_ntk(layer, dict(layer.named_parameters()), torch.eye(2))
         >>> kernel[:, 0, :, 0]
         tensor([[1., 0.],
