@@ -84,9 +84,8 @@ def empirical_ntk(
     Example:
         >>> layer = torch.nn.Linear(2, 1, bias=False).eval()
         >>> kernel = empirical_ntk(layer, dict(layer.named_parameters()), torch.eye(2))
-        >>> kernel[:, 0, :, 0]
-        tensor([[1., 0.],
-                [0., 1.]], dtype=torch.float64)
+        >>> kernel[:, 0, :, 0].tolist()
+        [[1.0, 0.0], [0.0, 1.0]]
     """
     network = network_of(model, params, layer, dtype)
     job = Kernel(network, outputs, blocks, method, memory)

@@ -150,7 +150,7 @@ def contraction_costs(
     Gradients of the same factor are formed once. Grouped layers always form their gradients,
     which are small. A number written to memory and read back counts as `traffic` multiply-adds.
     An order between the two, the input Gram applied to G, has the fewest for some layers of the
-    full kernel, and was slower on all of them: its intermediate result is the largest.
+    full kernel, and was slower on nearly all of them: its intermediate result is the largest.
     """
     num, groups, t, num_outputs, o = left.grads.shape
     m, _, s, i = right.inputs.shape
