@@ -11,7 +11,7 @@ same command.
 
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +19,13 @@ from tqdm import tqdm
 
 from core.command_line import run
 from core.models import weight_groups
-from core.records import Record, check_new, free_name, new_folder, provenance, tidy
+from core.records import Record, check_new, new_folder, provenance, tidy
 from probes.linearity_bench import Bench, Measured
 from probes.linearity_config import LinearityConfig
 from probes.linearity_metrics import METRICS, example_rows, weight_rows
+from probes.options import with_defaults
 from probes.pairs import Comparison, load_pairs
 from probes.partial import PartialResults
-from probes.sources import example_runs
 from reports.linearity import verdict_table, write_report
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ def measure(config: LinearityConfig) -> Record:
     Raises:
         InputError: If checkpoints, images and options do not fit each other.
     """
-    config = resolve(config)
+    config = with_defaults(config, "linearity")
     partial = PartialResults.beside(Path(config.output or ""))
     record = _measure(config, partial)
     partial.remove()
@@ -71,28 +71,12 @@ def _measure(config: LinearityConfig, partial: PartialResults) -> Record:
     )
 
 
-def resolve(config: LinearityConfig) -> LinearityConfig:
-    """Fill in the embedded example and the output where they were left out."""
-    if not config.finetuned:
-        log.info("no --finetuned: probing the embedded example (glyphnet fine-tuned on digits)")
-        config = replace(config, finetuned=example_runs())
-    if config.output is None:
-        config = replace(config, output=str(free_name(Path("runs/linearity"))))
-    return config
-
-
 def _provenance(
     config: LinearityConfig, comparison: Comparison, bench: Bench, seconds: float
 ) -> dict[str, object]:
-    domains = comparison.domains
     return provenance(
         runs=[pair.facts for pair in comparison.pairs],
-        data=comparison.data,
-        data_fingerprint=domains.fingerprint,
-        classes=list(domains.classes),
-        skipped=list(domains.skipped),
-        image_shape=list(comparison.data_config["input_size"]),
-        transform=comparison.transform,
+        **comparison.facts,
         device=str(bench.device),
         dtype=config.dtype,
         seed=config.seed,
@@ -115,7 +99,7 @@ def _arrays(sums: dict[str, dict[str, list[Measured]]]) -> dict[str, np.ndarray]
 
 def probe(config: LinearityConfig) -> None:
     """Measure, write the record folder with its PDF, and print the verdicts."""
-    config = resolve(config)
+    config = with_defaults(config, "linearity")
     output = Path(config.output or "")
     check_new(output)
     partial = PartialResults.beside(output)

@@ -68,6 +68,18 @@ class Comparison:
     data_config: dict[str, Any]
     pairs: tuple[Pair, ...]
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record keeps of the images."""
+        return {
+            "data": self.data,
+            "data_fingerprint": self.domains.fingerprint,
+            "classes": list(self.domains.classes),
+            "skipped": list(self.domains.skipped),
+            "image_shape": list(self.data_config["input_size"]),
+            "transform": self.transform,
+        }
+
 
 def load_pairs(options: PairOptions) -> Comparison:
     """Everything to be compared, checked.

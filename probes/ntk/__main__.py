@@ -10,7 +10,6 @@ along the way (`finetuning.train --checkpoint_every`) also get the velocity of t
 killed probe continues with the same command.
 """
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +17,9 @@ from analysis.estimates import Estimate, estimate, number, ordered
 from core.command_line import run
 from core.records import Record, check_new, new_folder
 from probes.ntk.config import NtkConfig
-from probes.ntk.measure import measure_with, resolve
+from probes.ntk.measure import measure_with
+from probes.options import with_defaults
 from probes.partial import PartialResults
-
-log = logging.getLogger(__name__)
 
 # Headings, metrics and positions of the columns of each table.
 DRIFT = (
@@ -63,9 +61,7 @@ def _cell(found: Estimate | None) -> str:
 
 def probe(config: NtkConfig) -> None:
     """Measure, write the record folder, and print the tables."""
-    if not config.finetuned:
-        log.info("no --finetuned: probing the embedded example (glyphnet fine-tuned on digits)")
-    config = resolve(config)
+    config = with_defaults(config, "ntk")
     output = Path(config.output or "")
     check_new(output)
     partial = PartialResults.beside(output)
