@@ -90,7 +90,7 @@ def _layer_norm(
     return y if bias is None else y + bias
 
 
-def _attention(
+def attention(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -102,8 +102,15 @@ def _attention(
     *,
     attend: Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor],
 ) -> Tensor:
+    """`torch.nn.functional.scaled_dot_product_attention`, by scaled queries and an added mask.
+
+    Raises:
+        NotImplementedError: For dropout, a causal mask or grouped queries.
+    """
     if dropout_p or is_causal or enable_gqa:
-        raise RuntimeError("attention with dropout, causal mask or grouped queries has no rule")
+        raise NotImplementedError(
+            "attention with dropout, causal mask or grouped queries has no rule"
+        )
     scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
     if attn_mask is not None and attn_mask.dtype == torch.bool:
         attn_mask = torch.zeros_like(attn_mask, dtype=query.dtype).masked_fill(
@@ -112,7 +119,8 @@ def _attention(
     return attend(query * scale, key, value, attn_mask)
 
 
-def _attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Attention written out."""
     scores = q @ k.mT
     return (scores if mask is None else scores + mask).softmax(-1) @ v
 
@@ -146,12 +154,12 @@ _FIRST_ORDER: dict[Callable, Callable] = {
     F.conv2d: first_order_rules.conv2d,
     F.hardtanh: first_order_rules.hardtanh,
     F.linear: first_order_rules.linear,
-    F.scaled_dot_product_attention: partial(_attention, attend=first_order_rules.attention),
+    F.scaled_dot_product_attention: partial(attention, attend=first_order_rules.attention),
 }
 _SECOND_ORDER: dict[Callable, Callable] = {
     F.batch_norm: partial(_batch_norm, affine=_affine),
     F.layer_norm: _layer_norm,
-    F.scaled_dot_product_attention: partial(_attention, attend=_attend),
+    F.scaled_dot_product_attention: partial(attention, attend=attend),
     F.silu: _silu,
     F.mish: _mish,
     F.hardswish: _hardswish,

@@ -103,10 +103,8 @@ def capture(
         inspect(tape)
     if unknown is not None:
         unknown |= tape.unknown
-    factors = _factors(tape, leaves, len(x), range(columns.shape[1]))
-    tape.uses.clear()
     missing = network.dense | tape.unknown
-    return factors | one_by_one(network, x, missing, directions)
+    return _factors(tape, leaves) | one_by_one(network, x, missing, directions)
 
 
 @torch.inference_mode(False)
@@ -134,39 +132,53 @@ def stream(
     tape, outputs = _recorded(network, leaves, x)
     columns = outputs if directions is None else outputs @ directions
     step = columns.shape[1] if together else 1
-    names = {id(leaf): name for name, leaf in leaves.items()}
-    times = Counter(id(use.weight) for use, _ in tape.uses)
     wanted = network.weights.keys() if wanted is None else wanted
-
-    def visit_at_once(use: Use, received: dict[int, Tensor]) -> None:
-        name = names.get(id(use.weight))
-        if name is None or times[id(use.weight)] > 1 or name in tape.unknown:
-            return
-        if name not in wanted:
-            received.clear()
-            return
-        small = use.early(received[tape.output], len(x)) if step > 1 else None
-        if small is not None:
-            received[tape.output] = small.rows
-        if len(received) == step:
-            parts = list(received.values())
-            factor = use.factor(parts, len(x)) if small is None else Dense(torch.cat(parts, 1))
-            visit(name, min(received), factor)
-            received.clear()
-
-    tape.visit = visit_at_once
+    tape.visit = _visitor(tape, leaves, step, visit, wanted)
     missing = (network.dense | tape.unknown) & set(wanted)
     others = one_by_one(network, x, missing, directions)
     for start in range(0, columns.shape[1], step):
-        chosen = range(start, start + step)
-        for c in chosen:
+        for c in range(start, start + step):
             _backward(tape, columns, c)
-        late = _factors(tape, leaves, len(x), chosen)
-        late |= {
-            name: Dense(factor.rows[:, start : start + step]) for name, factor in others.items()
-        }
+        late = _factors(tape, leaves)
+        late |= {n: Dense(factor.rows[:, start : start + step]) for n, factor in others.items()}
         for name in late.keys() & set(wanted):
             visit(name, start, late[name])
+
+
+def _visitor(
+    tape: Tape,
+    leaves: Weights,
+    step: int,
+    visit: Callable[[str, int, Factor], None],
+    wanted: Collection[str],
+) -> Callable[[Use, dict[int, Tensor]], None]:
+    """Visits a weight once the gradients of `step` outputs have come, and lets go of them.
+
+    Weights that are used several times, or derived from, have to wait for the whole pass.
+    """
+    times = Counter(id(use.weight) for use, _ in tape.uses)
+    names = {
+        id(leaf): name
+        for name, leaf in leaves.items()
+        if times[id(leaf)] == 1 and name not in tape.unknown
+    }
+
+    def receive(use: Use, received: dict[int, Tensor]) -> None:
+        name = names.get(id(use.weight))
+        if name is None:
+            return
+        small = use.early(received[tape.output], tape.num_examples) if step > 1 else None
+        if small is not None:
+            received[tape.output] = small.rows
+        if name in wanted and len(received) == step:
+            parts = list(received.values())
+            waited = small is None
+            whole = use.factor(parts, tape.num_examples) if waited else Dense(torch.cat(parts, 1))
+            visit(name, min(received), whole)
+        if name not in wanted or len(received) == step:
+            received.clear()
+
+    return receive
 
 
 def _leaves(network: Network) -> Weights:
@@ -195,15 +207,17 @@ def _backward(tape: Tape, columns: Float[Tensor, "N R"], output: int) -> None:
         torch.autograd.grad(column, tape.sources, retain_graph=not last, allow_unused=True)
 
 
-def _factors(tape: Tape, leaves: Weights, num_examples: int, outputs: Sequence[int]) -> Factors:
-    """From the gradients that the tape has kept, of all weights; the tape lets go of them."""
+def _factors(tape: Tape, leaves: Weights) -> Factors:
+    """From the gradients that the tape has kept, of all weights; the tape lets go of them.
+
+    A use receives gradients of all outputs, zeros among them, or is on no path and has none.
+    """
     found: dict[str, list[Factor]] = {}
     names = {id(leaf): name for name, leaf in leaves.items()}
     for use, received in reversed(tape.uses):
         if not received or tape.names[use.weight] & tape.unknown:
             continue
-        zeros = torch.zeros_like(next(iter(received.values())))
-        factor = use.factor([received.get(c, zeros) for c in outputs], num_examples)
+        factor = use.factor(list(received.values()), tape.num_examples)
         received.clear()
         if id(use.weight) in names:
             found.setdefault(names[id(use.weight)], []).append(factor)

@@ -4,7 +4,6 @@ Weights that belong to no layer are met here: class tokens, positions, layer sca
 attention.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from probes import forward_mode
 from probes.ntk.uses import Elementwise, same
 
 if TYPE_CHECKING:
@@ -101,23 +101,10 @@ def cat(tape: "Tape", func: Callable, tensors: Sequence[Tensor], dim: int = 0) -
     return tape.watch(result, uses)
 
 
-def attention(
-    tape: "Tape",
-    func: Callable,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attn_mask: Tensor | None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> Result:
+def attention(tape: "Tape", func: Callable, *args: object, **kwargs: object) -> Result:
     """Attention written out, for a weight among its inputs (a table of position biases)."""
-    if dropout_p or is_causal or enable_gqa:
+    try:
+        with tape:
+            return forward_mode.attention(*args, attend=forward_mode.attend, **kwargs)  # type: ignore[arg-type]
+    except NotImplementedError:
         return NotImplemented
-    scale = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
-    with tape:
-        scores = (query * scale) @ key.transpose(-2, -1)
-        scores = scores if attn_mask is None else scores + attn_mask
-        return scores.softmax(-1) @ value

@@ -9,7 +9,7 @@ References:
     | https://arxiv.org/abs/1806.07572
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -117,8 +117,8 @@ class Kernel:
         self, x1: Tensor, x2: Tensor | None = None, *, progress: bool = False
     ) -> Tensor | dict[str, Tensor]:
         """All tiles, put together."""
-        num_outputs = self.prepare(x1, x2)
-        shape = self.shape(len(x1), len(x1 if x2 is None else x2), num_outputs)
+        self.prepare(x1, x2)
+        shape = self.shape(len(x1), len(x1 if x2 is None else x2))
         names = dict.fromkeys(self.groups.values())
         kernels = {n: torch.zeros(shape, dtype=torch.float64, device=self.device) for n in names}
         pairs = len(x1) * (len(x1) + 1) // 2 if x2 is None else len(x1) * len(x2)
@@ -130,8 +130,8 @@ class Kernel:
                     bar.update(_num_pairs(tile, symmetric=x2 is None))
         return kernels[""] if self.whole else kernels
 
-    def prepare(self, x1: Tensor, x2: Tensor | None) -> int:
-        """Check network and examples, choose the sizes of tiles and passes; returns C or R."""
+    def prepare(self, x1: Tensor, x2: Tensor | None) -> None:
+        """Check network and examples, choose the sizes of tiles and passes."""
         if len(x1) == 0 or (x2 is not None and len(x2) == 0):
             raise InputError("there are no examples (N = 0); a kernel needs at least one")
         few = self._to_device(x1[:2] if x2 is None else torch.cat([x1[:1], x2[:1]]))
@@ -142,7 +142,6 @@ class Kernel:
         self.rounds = []
         if self.method != "reference":
             self._choose_sizes(need, x1, x2)
-        return self.num_outputs
 
     def _choose_sizes(self, need: Footprint, x1: Tensor, x2: Tensor | None) -> None:
         """One block where everything fits; else blocks of rows, whose factors are kept.
@@ -172,18 +171,19 @@ class Kernel:
             self.block = len(x1)
             self.examples_a_pass = max(1, (room - len(x1) * need.stored) // passing)
 
-    def shape(self, num: int, others: int, num_outputs: int) -> tuple[int, ...]:
+    def shape(self, num: int, others: int) -> tuple[int, ...]:
         """Shape of the kernel."""
+        outputs = self.num_outputs
         return {
-            "full": (num, num_outputs, others, num_outputs),
+            "full": (num, outputs, others, outputs),
             "trace": (num, others),
-            "diagonal": (num, others, num_outputs),
+            "diagonal": (num, others, outputs),
         }[self.reduction]
 
     def row(
-        self, x1: Tensor, x2: Tensor | None, start: int, done: int = 0
+        self, x1: Tensor, x2: Tensor | None, start: int
     ) -> Iterator[tuple[Tile, dict[str, Tensor]]]:
-        """The tiles that begin at one row, from left to right, without the first `done`.
+        """The tiles that begin at one row, from left to right.
 
         The row's examples go through the network once. Where the kernel is symmetric, only tiles
         from the diagonal on are computed.
@@ -193,14 +193,12 @@ class Kernel:
             cols = slice(0, len(x1 if x2 is None else x2))
             yield Tile(rows, cols), self._reference(x1, x1 if x2 is None else x2)
             return
-        others, left = x1 if x2 is None else x2, None
-        starts = range(start if x2 is None else 0, len(others), self.block)
-        for col in list(starts)[done:]:
+        if self.rounds:
+            yield Tile(rows, rows), self._streamed(x1[rows], None, self.rounds)
+            return
+        others, left = x1 if x2 is None else x2, self._factors(x1[rows])
+        for col in range(start if x2 is None else 0, len(others), self.block):
             cols = slice(col, min(col + self.block, len(others)))
-            if self.rounds:
-                yield Tile(rows, cols), self._in_rounds(x1[rows])
-                return
-            left = self._factors(x1[rows]) if left is None else left
             if x2 is None and col == start:
                 yield Tile(rows, cols), self._contracted(left, left)
             elif self.reduction == "full":
@@ -208,19 +206,14 @@ class Kernel:
             else:
                 yield Tile(rows, cols), self._streamed(others[cols], left)
 
-    def _in_rounds(self, x: Tensor) -> dict[str, Tensor]:
-        """One symmetric tile, a part of the weights at a time."""
-        parts: dict[str, Tensor] = {}
-        for wanted in self.rounds:
-            for group, part in self._streamed(x, None, wanted).items():
-                parts[group] = parts[group] + part if group in parts else part
-        return parts
-
     def _streamed(
-        self, x: Tensor, left: Factors | None, wanted: Collection[str] | None = None
+        self, x: Tensor, left: Factors | None, rounds: Sequence[Collection[str] | None] = (None,)
     ) -> dict[str, Tensor]:
-        """Contractions on the way back through the network; with themselves without `left`."""
-        sums = Sums(self.groups, self.num_outputs, self.reduction)
+        """Contractions on the way back through the network; with themselves without `left`.
+
+        A round contracts a part of the weights.
+        """
+        sums = self._sums()
 
         def visit(name: str, output: int, right: Factor) -> None:
             if left is None:
@@ -229,8 +222,12 @@ class Kernel:
                 sums.add(name, left[name].output(output), right, output)
 
         x, together = self._to_device(x), self.reduction == "full"
-        stream(self.network, x, self.directions, visit, together=together, wanted=wanted)
+        for wanted in rounds:
+            stream(self.network, x, self.directions, visit, together=together, wanted=wanted)
         return sums.parts
+
+    def _sums(self) -> Sums:
+        return Sums(self.groups, self.num_outputs, self.reduction)
 
     def _factors(self, x: Tensor) -> Factors:
         passes = [
@@ -245,7 +242,7 @@ class Kernel:
         return factors
 
     def _contracted(self, left: Factors, right: Factors) -> dict[str, Tensor]:
-        sums = Sums(self.groups, self.num_outputs, self.reduction)
+        sums = self._sums()
         for name in left.keys() & right.keys():
             sums.add(name, left[name], right[name])
         return sums.parts
@@ -253,12 +250,11 @@ class Kernel:
     def _reference(self, x1: Tensor, x2: Tensor) -> dict[str, Tensor]:
         sides = [self._jacobian(x) for x in (x1, x2)]
         equation = {"full": "ncp,mdp->ncmd", "trace": "ncp,mcp->nm", "diagonal": "ncp,mcp->nmc"}
-        parts: dict[str, Tensor] = {}
-        for name, group in self.groups.items():
+        sums = self._sums()
+        for name in self.groups:
             a, b = (side[name].double() for side in sides)
-            part = torch.einsum(equation[self.reduction], a, b)
-            parts[group] = parts[group] + part if group in parts else part
-        return parts
+            sums.put(name, torch.einsum(equation[self.reduction], a, b))
+        return sums.parts
 
     def _jacobian(self, x: Tensor) -> dict[str, Tensor]:
         weights = {name: weight.detach() for name, weight in self.network.weights.items()}

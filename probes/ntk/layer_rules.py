@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from core.errors import InputError
 from probes.ntk.uses import (
@@ -25,21 +24,13 @@ if TYPE_CHECKING:
     from probes.ntk.tape import Tape
 
 Result = Any  # a tensor, or NotImplemented
-Operand = Any  # a tensor or a number
 
 
 def linear(
     tape: "Tape", func: Callable, x: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Result:
     """Rows of a matrix through a matrix."""
-    if not tape.by_example(x):
-        return NotImplemented
-    uses: list[Use] = []
-    if tape.is_weight(weight):
-        uses.append(Product(weight, tape.keep(x), rows_of, rows_of))
-    if tape.is_weight(bias):
-        uses.append(Elementwise(bias, same))  # type: ignore[arg-type]
-    return tape.watch(tape.constant(func, x, weight, bias), uses)
+    return _product(tape, func, (x, weight, bias), rows_of, rows_of, same)
 
 
 def conv2d(
@@ -54,7 +45,7 @@ def conv2d(
     groups: int = 1,
 ) -> Result:
     """A convolution of any stride, padding, dilation and number of groups."""
-    if not tape.by_example(x) or x.ndim != 4:
+    if x.ndim != 4:
         return NotImplemented
     positions = partial(
         patches_of,
@@ -64,13 +55,8 @@ def conv2d(
         dilation=_pair(dilation),
         groups=groups,
     )
-    uses: list[Use] = []
-    if tape.is_weight(weight):
-        uses.append(Product(weight, tape.keep(x), positions, partial(pixels_of, groups=groups)))
-    if tape.is_weight(bias):
-        uses.append(Elementwise(bias, last))  # type: ignore[arg-type]
-    result = tape.constant(func, x, weight, bias, stride, padding, dilation, groups)
-    return tape.watch(result, uses)
+    args = (x, weight, bias, stride, padding, dilation, groups)
+    return _product(tape, func, args, positions, partial(pixels_of, groups=groups), last)
 
 
 def _pair(value: int | Sequence[int]) -> tuple[int, ...]:
@@ -89,7 +75,7 @@ def conv1d(
     groups: int = 1,
 ) -> Result:
     """A convolution along one dimension, as one over rows of height one."""
-    if not tape.by_example(x) or x.ndim != 3 or isinstance(padding, str):
+    if x.ndim != 3 or isinstance(padding, str):
         return NotImplemented
     one = lambda value: value if isinstance(value, int) else value[0]
     positions = lambda x: patches_of(
@@ -100,14 +86,28 @@ def conv1d(
         dilation=(1, one(dilation)),
         groups=groups,
     )
+    args = (x, weight, bias, stride, padding, dilation, groups)
+    return _product(tape, func, args, positions, partial(pixels_of, groups=groups), last)
+
+
+def _product(
+    tape: "Tape",
+    func: Callable,
+    args: tuple[Any, ...],
+    positions: Callable[[Tensor], Tensor],
+    channels: Callable[[Tensor], Tensor],
+    order: Callable[[Tensor], Tensor],
+) -> Result:
+    """The uses of a matrix and a bias; `args` begin with input, matrix and bias."""
+    x, weight, bias, *_ = args
+    if not tape.by_example(x):
+        return NotImplemented
     uses: list[Use] = []
     if tape.is_weight(weight):
-        channels = lambda grad: pixels_of(grad, groups)
         uses.append(Product(weight, tape.keep(x), positions, channels))
     if tape.is_weight(bias):
-        uses.append(Elementwise(bias, last))  # type: ignore[arg-type]
-    result = tape.constant(func, x, weight, bias, stride, padding, dilation, groups)
-    return tape.watch(result, uses)
+        uses.append(Elementwise(bias, order))
+    return tape.watch(tape.constant(func, *args), uses)
 
 
 def embedding(
@@ -173,10 +173,7 @@ def layer_norm(
     eps: float = 1e-5,
 ) -> Result:
     """Normalisation over the last dimensions."""
-    kept = tape.keep(x)
-    plain = lambda: F.layer_norm(kept, normalized_shape, eps=eps)
-    result = tape.constant(func, x, normalized_shape, weight, bias, eps)
-    return _normalised(tape, x, result, weight, bias, plain, same)
+    return _normalised(tape, func, x, normalized_shape, (weight, bias), eps, same)
 
 
 def rms_norm(
@@ -188,10 +185,7 @@ def rms_norm(
     eps: float | None = None,
 ) -> Result:
     """Scaling by the root mean square over the last dimensions."""
-    kept = tape.keep(x)
-    plain = lambda: F.rms_norm(kept, normalized_shape, eps=eps)  # type: ignore[arg-type]
-    result = tape.constant(func, x, normalized_shape, weight, eps)
-    return _normalised(tape, x, result, weight, None, plain, same)
+    return _normalised(tape, func, x, normalized_shape, (weight,), eps, same)
 
 
 def group_norm(
@@ -204,35 +198,34 @@ def group_norm(
     eps: float = 1e-5,
 ) -> Result:
     """Normalisation over groups of channels."""
-    kept = tape.keep(x)
-    plain = lambda: F.group_norm(kept, num_groups, eps=eps)
-    result = tape.constant(func, x, num_groups, weight, bias, eps)
-    return _normalised(tape, x, result, weight, bias, plain, last)
+    return _normalised(tape, func, x, num_groups, (weight, bias), eps, last)
 
 
 def _normalised(
     tape: "Tape",
+    func: Callable,
     x: Tensor,
-    result: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    plain: Callable[[], Tensor],
+    size: int | Sequence[int],
+    affine: tuple[Tensor | None, ...],
+    eps: float | None,
     order: Callable[[Tensor], Tensor],
 ) -> Result:
-    """The uses of a norm's scale and shift; `plain` is what the scale multiplies."""
+    """The uses of a norm's scale and shift; the scale multiplies the norm without either."""
     if not tape.by_example(x):
         return NotImplemented
-    uses = []
-    if tape.is_weight(weight):
-        uses.append(Elementwise(weight, lambda grad: order(grad * plain())))  # type: ignore[arg-type]
-    if tape.is_weight(bias):
-        uses.append(Elementwise(bias, order))  # type: ignore[arg-type]
-    return tape.watch(result, uses)
+    kept = tape.keep(x)
+    scaled = lambda grad: order(grad * func(kept, size, eps=eps))
+    uses = [
+        Elementwise(weight, part)
+        for weight, part in zip(affine, (scaled, order), strict=False)
+        if weight is not None and tape.is_weight(weight)
+    ]
+    return tape.watch(tape.constant(func, x, size, *affine, eps), uses)
 
 
 def matmul(tape: "Tape", func: Callable, x: Tensor, y: Tensor) -> Result:
     """Data through a matrix on its right."""
-    if not tape.is_data(x) or not tape.by_example(x) or y.ndim != 2:
+    if not tape.by_example(x) or y.ndim != 2:
         return NotImplemented
     with torch.enable_grad():
         weight = y.t()

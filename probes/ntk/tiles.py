@@ -30,19 +30,23 @@ class Sums:
 
     def add(self, name: str, left: Factor, right: Factor, output: int | None = None) -> None:
         """The products of one weight, of all outputs or of one."""
-        group = self.groups[name]
         if output is None or self.reduction == "full":
-            part = contract(left, right, self.reduction)
-            self.parts[group] = self.parts[group] + part if group in self.parts else part
+            self.put(name, contract(left, right, self.reduction))
             return
         grams = self._grams.setdefault(name, Grams(self.num_outputs))
         part = contract(left, right, "trace", grams=grams)
-        by_output = self.reduction == "diagonal"
+        if self.reduction == "trace":
+            self.put(name, part)
+            return
+        group = self.groups[name]
         if group not in self.parts:
-            shape = (*part.shape, self.num_outputs) if by_output else part.shape
-            self.parts[group] = part.new_zeros(shape)
-        place = self.parts[group][..., output] if by_output else self.parts[group]
-        place += part
+            self.parts[group] = part.new_zeros(*part.shape, self.num_outputs)
+        self.parts[group][..., output] += part
+
+    def put(self, name: str, part: Tensor) -> None:
+        """The part of the kernel that one weight makes."""
+        group = self.groups[name]
+        self.parts[group] = self.parts[group] + part if group in self.parts else part
 
 
 def place(kernel: Tensor, tile: Tile, part: Tensor, *, mirrored: bool) -> None:

@@ -212,3 +212,11 @@ def test_weight_rows_in_closed_form() -> None:
     assert block == pytest.approx(math.sqrt((9 + 16) / (36 + 1)))
     assert pd.isna(one(rows, metric="weight_displacement", layer="classifier")["value"])
     assert rows["low"].isna().all()
+
+
+def test_barrier_by_hand() -> None:
+    alphas = np.array([0.0, 0.5, 1.0])
+    assert barrier(np.array([0.5, 0.75, 1.0]), alphas) == 0
+    assert barrier(np.array([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]]), alphas) == pytest.approx(
+        [0.75, 0]
+    )

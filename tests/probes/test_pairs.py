@@ -175,71 +175,78 @@ def test_options_overrule_what_a_run_says(tmp_path: Path) -> None:
     assert len(comparison.pairs[0].images["sketch"]) == 6
 
 
-def wrong(case: str, folder: Path) -> tuple[PairOptions, str]:
-    """Options that do not fit, and a part of what is said about them."""
-    if case == "other models":
-        other = edited(folder / "r", model="resnet18")
-        return PairOptions(finetuned=(ERM, other)), r"differ in model \(glyphnet, resnet18\)"
-    if case == "other data":
-        other = edited(folder / "r", data="PACS")
-        return PairOptions(finetuned=(ERM, other)), r"differ in data \(digits, PACS\)"
-    if case == "unfinished":
-        run = edited(folder / "r")
-        (Path(run) / "final.safetensors").unlink()
-        return PairOptions(finetuned=(run,)), r"no final\.safetensors.*finish the run"
-    if case in {"classifier alone", "classifier of other classes"}:
-        state = load_file(ERM_FILE)
-        classes = 10 if case == "classifier alone" else 26
-        state["fc.weight"], state["fc.bias"] = torch.zeros(classes, 512), torch.zeros(classes)
-        save_file(state, folder / "before.safetensors")
-        options = PairOptions(finetuned=(ERM_FILE,), pretrained=str(folder / "before.safetensors"))
-        return options, "final.*only in its classifier.*before.*nothing to linearise.*fine-tuned"
-    if case == "damaged options":
-        run = edited(folder / "r")
-        (Path(run) / "config.yaml").write_text("model: glyphnet\nlr: [1\n")
-        return PairOptions(finetuned=(run,)), r"config\.yaml' cannot be read as YAML \(line 3: "
-    if case == "options missing":
-        run = edited(folder / "r")
-        (Path(run) / "config.yaml").write_text("model: glyphnet\n")
-        return PairOptions(finetuned=(run,)), r"config\.yaml' lacks model_kwargs, data, .*restore"
-    if case == "other classes":
-        write_domains(folder / "data")
-        options = PairOptions(finetuned=(ERM,), data=str(folder / "data"), transform="timm")
-        return options, "a classifier of the 2 classes"
-    if case == "through a link":
-        (folder / "link").symlink_to(ERM)
-        return PairOptions(finetuned=(ERM, str(folder / "link"))), "a checkpoint twice"
-    return {
-        "no such file": (PairOptions(finetuned=("nowhere",)), "no 'nowhere'"),
-        "no pretrained": (PairOptions(finetuned=(ERM_FILE,)), "give .* as --pretrained"),
-        "identical": (PairOptions(finetuned=(ERM_FILE,), pretrained=ERM_FILE), "the same weights"),
-        "twice": (PairOptions(finetuned=(ERM, ERM)), "a checkpoint twice"),
-        "unknown environment": (PairOptions(finetuned=(ERM,), envs=("moon",)), "'moon' is not in"),
-        "unknown test": (
-            PairOptions(finetuned=(ERM,), test_env=("moon",)),
-            "'moon' is not among ink, outline, photo, rotated",
-        ),
-        "trained on it": (
-            PairOptions(finetuned=(ERM,), test_env=("ink",)),
-            "was trained on 'ink'",
-        ),
-        "unknown model": (PairOptions(finetuned=(ERM,), model="resnet5"), "not a model"),
-        "other model": (PairOptions(finetuned=(ERM,), model="test_resnet"), "final"),
-    }[case]
+REFUSED = {
+    "no such file": ({"finetuned": ("nowhere",)}, "no 'nowhere'"),
+    "no pretrained": ({"finetuned": (ERM_FILE,)}, "give .* as --pretrained"),
+    "identical": ({"finetuned": (ERM_FILE,), "pretrained": ERM_FILE}, "the same weights"),
+    "twice": ({"finetuned": (ERM, ERM)}, "a checkpoint twice"),
+    "unknown environment": ({"envs": ("moon",)}, "'moon' is not in"),
+    "unknown test": ({"test_env": ("moon",)}, "'moon' is not among ink, outline, photo, rotated"),
+    "trained on it": ({"test_env": ("ink",)}, "was trained on 'ink'"),
+    "unknown model": ({"model": "resnet5"}, "not a model"),
+    "other model": ({"model": "test_resnet"}, "final"),
+}
+DAMAGED = {
+    "damaged options": (
+        "model: glyphnet\nlr: [1\n",
+        r"config\.yaml' cannot be read as YAML \(line 3: ",
+    ),
+    "options missing": ("model: glyphnet\n", r"config\.yaml' lacks model_kwargs, data, .*restore"),
+}
 
 
-CASES = (
-    "no such file,no pretrained,identical,twice,through a link,unfinished,other models,other data,"
-    "other classes,unknown environment,unknown test,trained on it,unknown model,other model,"
-    "damaged options,options missing,classifier alone,classifier of other classes"
-)
+@pytest.mark.parametrize("case", REFUSED)
+def test_options_that_do_not_fit_are_refused(case: str) -> None:
+    options, expected = REFUSED[case]
+    assert_refused({"finetuned": (ERM,)} | options, expected)
 
 
-@pytest.mark.parametrize("case", CASES.split(","))
-def test_what_does_not_fit_is_refused_in_one_sentence(case: str, tmp_path: Path) -> None:
-    options, expected = wrong(case, tmp_path)
+@pytest.mark.parametrize(("option", "value"), [("model", "resnet18"), ("data", "PACS")])
+def test_runs_that_differ_are_refused(option: str, value: str, tmp_path: Path) -> None:
+    other = edited(tmp_path / "r", **{option: value})
+    first = {"model": "glyphnet", "data": "digits"}[option]
+    assert_refused({"finetuned": (ERM, other)}, rf"differ in {option} \({first}, {value}\)")
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_damaged_options_of_a_run_are_refused(case: str, tmp_path: Path) -> None:
+    text, expected = DAMAGED[case]
+    run = edited(tmp_path / "r")
+    (Path(run) / "config.yaml").write_text(text)
+    assert_refused({"finetuned": (run,)}, expected)
+
+
+def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:
+    run = edited(tmp_path / "r")
+    (Path(run) / "final.safetensors").unlink()
+    assert_refused({"finetuned": (run,)}, r"no final\.safetensors.*finish the run")
+
+
+@pytest.mark.parametrize("num_classes", [10, 26])
+def test_a_checkpoint_that_differs_in_its_classifier_is_refused(
+    num_classes: int, tmp_path: Path
+) -> None:
+    state, before = load_file(ERM_FILE), str(tmp_path / "before.safetensors")
+    state["fc.weight"], state["fc.bias"] = torch.zeros(num_classes, 512), torch.zeros(num_classes)
+    save_file(state, before)
+    expected = "final.*only in its classifier.*before.*nothing to linearise.*fine-tuned"
+    assert_refused({"finetuned": (ERM_FILE,), "pretrained": before}, expected)
+
+
+def test_images_of_other_classes_are_refused(tmp_path: Path) -> None:
+    write_domains(tmp_path / "data")
+    options = {"finetuned": (ERM,), "data": str(tmp_path / "data"), "transform": "timm"}
+    assert_refused(options, "a classifier of the 2 classes")
+
+
+def test_a_run_named_again_through_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(ERM)
+    assert_refused({"finetuned": (ERM, str(tmp_path / "link"))}, "a checkpoint twice")
+
+
+def assert_refused(options: dict, expected: str) -> None:
     with pytest.raises(InputError) as error:
-        load_pairs(options)
+        load_pairs(PairOptions(**options))
     sentence = str(error.value)
     assert re.search(expected, sentence), sentence
     assert "\n" not in sentence

@@ -41,7 +41,7 @@ def kernel(*args: object, **options: object) -> Tensor:
     return found
 
 
-def close(found: Tensor, truth: Tensor, tolerance: float = 1e-10) -> None:
+def assert_near(found: Tensor, truth: Tensor, tolerance: float = 1e-10) -> None:
     assert found.shape == truth.shape
     assert (found - truth).norm() < tolerance * truth.norm()
 
@@ -66,14 +66,14 @@ LARGE_LAST = [
 def test_kernels_of_all_families_match_their_jacobians(name: str, outputs: str) -> None:
     model, params, x = problem(name)
     truth = torch.einsum(EQUATIONS[outputs], reference(name))
-    close(kernel(model, params, x, outputs=outputs), truth)
+    assert_near(kernel(model, params, x, outputs=outputs), truth)
 
 
 @pytest.mark.parametrize("name", LARGE_LAST)
 def test_single_precision_is_close(name: str) -> None:
     model, params, x = problem(name)
     truth = torch.einsum("ncmc->nm", reference(name))
-    close(kernel(model, params, x, outputs="trace", dtype=torch.float32), truth, 1e-5)
+    assert_near(kernel(model, params, x, outputs="trace", dtype=torch.float32), truth, 1e-5)
 
 
 @pytest.mark.parametrize("outputs", ["full", "diagonal"])
@@ -81,7 +81,7 @@ def test_single_precision_is_close(name: str) -> None:
 def test_single_precision_of_every_output(name: str, outputs: str) -> None:
     model, params, x = problem(name)
     truth = torch.einsum(EQUATIONS[outputs], reference(name))
-    close(kernel(model, params, x, outputs=outputs, dtype=torch.float32), truth, 1e-5)
+    assert_near(kernel(model, params, x, outputs=outputs, dtype=torch.float32), truth, 1e-5)
 
 
 @pytest.mark.parametrize("name", LARGE_LAST)
@@ -90,7 +90,9 @@ def test_diagonal_blocks_add_up_to_the_whole(name: str) -> None:
     parts = empirical_ntk(model, params, x, outputs="diagonal", blocks=True)
     assert isinstance(parts, dict)
     assert len(parts) > 2
-    close(torch.stack(list(parts.values())).sum(0), torch.einsum("ncmc->nmc", reference(name)))
+    assert_near(
+        torch.stack(list(parts.values())).sum(0), torch.einsum("ncmc->nmc", reference(name))
+    )
 
 
 @pytest.mark.parametrize("outputs", EQUATIONS)
@@ -102,14 +104,14 @@ def test_every_block_is_the_kernel_of_its_own_weights(name: str, outputs: str) -
     assert parts.keys() == params.keys()
     for n in list(params)[:: len(params) // 4]:
         own = kernel(model, {n: params[n]}, x, outputs=outputs, method="reference")
-        close(parts[n], own)
+        assert_near(parts[n], own)
 
 
 def test_weights_that_are_left_out_are_constant() -> None:
     model, params, x = problem("test_resnet")
     some = {n: p for n, p in params.items() if n.startswith("layer2") and "conv" in n}
-    close(kernel(model, some, x), kernel(model, some, x, method="reference"))
-    close(
+    assert_near(kernel(model, some, x), kernel(model, some, x, method="reference"))
+    assert_near(
         kernel(model, some, x, outputs="trace", method="dense"),
         kernel(model, some, x, outputs="trace"),
     )
@@ -120,7 +122,7 @@ def test_weights_enter_at_the_values_given() -> None:
     moved = {n: 1.1 * p.detach() for n, p in params.items()}
     other = network("test_resnet").model
     other.load_state_dict(model.state_dict() | moved)
-    close(kernel(model, moved, x), kernel(other, dict(other.named_parameters()), x))
+    assert_near(kernel(model, moved, x), kernel(other, dict(other.named_parameters()), x))
 
 
 @pytest.mark.parametrize("method", ["structured", "dense"])
@@ -129,7 +131,7 @@ def test_weights_enter_at_the_values_given() -> None:
 def test_methods_agree(name: str, outputs: str, method: str) -> None:
     model, params, x = problem(name)
     truth = torch.einsum(EQUATIONS[outputs], reference(name))
-    close(kernel(model, params, x, outputs=outputs, method=method), truth)
+    assert_near(kernel(model, params, x, outputs=outputs, method=method), truth)
 
 
 @pytest.mark.parametrize("name", ["test_resnet", "test_vit"])
@@ -137,7 +139,7 @@ def test_kernel_of_features(name: str) -> None:
     model, params, x = problem(name)
     options = {"layer": "features", "outputs": torch.randn(model.num_features, 2)}
     truth = kernel(model, params, x[:2], method="reference", **options)
-    close(kernel(model, params, x[:2], **options), truth)
+    assert_near(kernel(model, params, x[:2], **options), truth)
 
 
 def test_reductions_of_many_outputs_agree() -> None:
@@ -145,7 +147,7 @@ def test_reductions_of_many_outputs_agree() -> None:
     options = {"outputs": torch.eye(model.num_features)[:, :20], "layer": "features"}
     full = kernel(model, params, x[:2], **options)
     part = kernel(model, params, x[:2], layer="features", outputs="diagonal")
-    close(part[..., :20], torch.einsum("ncmc->nmc", full))
+    assert_near(part[..., :20], torch.einsum("ncmc->nmc", full))
 
 
 @pytest.mark.parametrize(
@@ -160,7 +162,7 @@ def test_kernel_of_a_named_block(name: str, layer: str) -> None:
     hook.remove()
     out = torch.randn(captured[0].numel(), 2)
     options = {"layer": layer, "outputs": out}
-    close(
+    assert_near(
         kernel(model, params, x, **options),
         kernel(model, params, x, method="reference", **options),
     )
@@ -171,7 +173,7 @@ def test_a_layer_does_not_depend_on_what_follows() -> None:
     params, x = dict(model.named_parameters()), torch.randn(3, 4)
     front = model[:2].eval()
     before = kernel(front, dict(front.named_parameters()), x)
-    close(kernel(model, params, x, layer="1"), before)
+    assert_near(kernel(model, params, x, layer="1"), before)
 
 
 @pytest.mark.parametrize("outputs", EQUATIONS)
@@ -180,7 +182,7 @@ def test_a_rectangle_is_a_part_of_the_whole(name: str, outputs: str) -> None:
     model, params, x = problem(name)
     whole = torch.einsum(EQUATIONS[outputs], reference(name))
     part = whole[:1, :, 1:] if outputs == "full" else whole[:1, 1:]
-    close(kernel(model, params, x[:1], x[1:], outputs=outputs), part)
+    assert_near(kernel(model, params, x[:1], x[1:], outputs=outputs), part)
 
 
 @pytest.mark.parametrize("method", ["auto", "dense", "reference"])
@@ -189,8 +191,8 @@ def test_combinations_of_outputs(name: str, method: str) -> None:
     model, params, x = problem(name)
     v = torch.randn(3, 2)
     truth = torch.einsum("cr,ncmd,ds->nrms", v, reference(name), v)
-    close(kernel(model, params, x, outputs=v, method=method), truth)
-    close(kernel(model, params, x[2:], x[:2], outputs=v, method=method), truth[2:, :, :2])
+    assert_near(kernel(model, params, x, outputs=v, method=method), truth)
+    assert_near(kernel(model, params, x[2:], x[:2], outputs=v, method=method), truth[2:, :, :2])
 
 
 @pytest.mark.parametrize("outputs", EQUATIONS)
@@ -200,7 +202,7 @@ def test_an_example_does_not_see_the_others(name: str, outputs: str) -> None:
     five = kernel(model, params, x, outputs=outputs)
     for few in ([1, 3], [4]):
         part = five[few][:, :, few] if outputs == "full" else five[few][:, few]
-        close(kernel(model, params, x[few], outputs=outputs), part)
+        assert_near(kernel(model, params, x[few], outputs=outputs), part)
 
 
 @pytest.mark.parametrize("rectangular", [False, True])
@@ -212,7 +214,7 @@ def test_small_budgets_change_nothing(name: str, outputs: str, rectangular: bool
     whole = kernel(model, params, *xs, outputs=outputs)
     least = smallest_budget(model, params, *xs, outputs=outputs)
     for more in (0, 10, 30):
-        close(kernel(model, params, *xs, outputs=outputs, memory=f"{least + more}MB"), whole)
+        assert_near(kernel(model, params, *xs, outputs=outputs, memory=f"{least + more}MB"), whole)
 
 
 @pytest.mark.parametrize("more", [0, 30])
@@ -227,7 +229,7 @@ def test_small_budgets_keep_blocks_and_combinations_right(more: int) -> None:
     assert isinstance(small, dict)
     assert whole.keys() == small.keys()
     for group, part in whole.items():
-        close(small[group], part)
+        assert_near(small[group], part)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -268,4 +270,4 @@ def test_the_model_stays_as_it_was(layer: str, method: str) -> None:
 def test_a_linear_model_has_the_kernel_of_its_inputs() -> None:
     model, x = Linear(4, 3).eval(), torch.randn(5, 4)
     truth = torch.einsum("nm,cd->ncmd", x @ x.t() + 1, torch.eye(3))
-    close(kernel(model, dict(model.named_parameters()), x), truth)
+    assert_near(kernel(model, dict(model.named_parameters()), x), truth)

@@ -223,7 +223,7 @@ def test_a_killed_probe_continues(
     [
         (["--samples", "1"], "at least 2"),
         (["--permutations", "0"], "at least 1"),
-        (["--checkpoints", "-1"], "no negative number"),
+        (["--checkpoints", "-1"], "at least 0"),
         (["--memory", "much"], "not a size"),
         (["--memory", "1KB"], "run 'erm': the memory budget"),
         (["--envs", "sketch"], "sketch"),

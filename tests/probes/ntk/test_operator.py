@@ -24,7 +24,7 @@ def dense(model: Module, params: Weights, x: Tensor, **options: object) -> np.nd
     return kernel.flatten(2).flatten(0, 1).numpy()
 
 
-def close(found: object, truth: np.ndarray) -> None:
+def assert_near(found: object, truth: np.ndarray) -> None:
     assert np.linalg.norm(np.asarray(found) - truth) < 1e-9 * np.linalg.norm(truth)
 
 
@@ -36,9 +36,9 @@ def test_products_match_the_kernel(name: str, batch_size: int) -> None:
     v = np.random.default_rng(0).standard_normal((operator.shape[0], 2))
     kernel = dense(model, params, x)
     assert operator.shape == kernel.shape
-    close(operator.dot(v[:, 0]), kernel @ v[:, 0])
-    close(operator.dot(v), kernel @ v)
-    close(operator.T.dot(v), kernel @ v)
+    assert_near(operator.dot(v[:, 0]), kernel @ v[:, 0])
+    assert_near(operator.dot(v), kernel @ v)
+    assert_near(operator.T.dot(v), kernel @ v)
 
 
 def test_single_precision_vectors_stay_double() -> None:
@@ -87,11 +87,11 @@ def test_features_and_named_layers() -> None:
     model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)).eval()
     params, x = dict(model.named_parameters()), torch.randn(3, 4)
     kernel = dense(model, params, x, layer="1")
-    close(NTKOperator(model, params, x, layer="1") @ np.eye(15), kernel)
+    assert_near(NTKOperator(model, params, x, layer="1") @ np.eye(15), kernel)
 
 
 def test_weights_that_are_left_out_are_constant() -> None:
     model, params, x = problem("test_resnet", 2)
     some = {n: p for n, p in params.items() if n.startswith("layer1")}
     found = NTKOperator(model, some, x) @ np.eye(6)
-    close(found, dense(model, some, x))
+    assert_near(found, dense(model, some, x))

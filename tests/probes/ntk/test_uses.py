@@ -188,6 +188,13 @@ COVERED = {
 
 # How these are computed may change, what comes out may not.
 EITHER = {
+    "attention of weights, masked": tokens(
+        lambda m, x: F.scaled_dot_product_attention(
+            m.query, x, m.fc(x), torch.tensor([True, False, True, True, False])
+        ).mean(1),
+        query=randn(1, 2, 4),
+        fc=linear,
+    ),
     "in place on a linear layer's tokens": tokens(
         lambda m, x: m.fc(m.embed(x).tanh()).add_(m.shift).relu_().mean(1),
         embed=linear,
