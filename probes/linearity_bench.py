@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from core.command_line import parse_bytes
 from core.device import select_device
 from core.errors import InputError
+from core.linearization import Weights
 from core.loaders import InOrder, image_loader
 from core.models import residual_blocks, weight_groups
 from core.records import provenance
@@ -21,7 +22,6 @@ from probes.memory import batch_size
 from probes.pairs import Comparison, Pair
 from probes.partial import PartialResults
 from probes.sums import FEATURES, Key, Sums, block_sums, curvature_sums, null_sums, path_sums
-from probes.taylor import Weights
 
 LARGEST_BATCH = 64
 CHECKED_IN_FLOAT64 = 8  # images; enough to see cancellation, cheap on any network

@@ -20,10 +20,10 @@ from analysis.intervals import (
     ratio,
     ratio_interval,
 )
+from core.linearization import Weights
 from core.records import Metric
 from probes.pairs import Pair
 from probes.sums import FEATURES, Key
-from probes.taylor import Weights
 
 FORT = "Fort et al. 2020, arXiv 2010.15110"
 CHIZAT = "Chizat et al. 2019, arXiv 1812.07956"

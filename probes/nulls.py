@@ -10,7 +10,7 @@ from collections.abc import Collection
 import torch
 from torch import Generator, Tensor
 
-from probes.taylor import Weights
+from core.linearization import Weights
 
 
 def random_displacement(

@@ -22,10 +22,10 @@ from core.digits import SIZE
 from core.domains import Domains, holdout, load_domains
 from core.errors import InputError
 from core.glyphnet import WEIGHTS
+from core.linearization import Weights
 from core.loaders import check_transform
 from core.models import check_network, classifier_name, create_model, float_state
 from probes.sources import RECIPE, PairOptions, Source, labels_of, shared_options
-from probes.taylor import Weights
 
 Indices = Int64[np.ndarray, " _"]
 OWN_HEAD, SAME_HEAD = "own initial head", "fine-tuned head on both sides"

@@ -16,10 +16,10 @@ from torch import Generator, Tensor
 from torch.func import functional_call
 from torch.nn import Module
 
+from core.forward_mode import forward_mode_rules
+from core.linearization import Weights, displacement, first_order, second_order, shifted
 from core.models import capture, classifier_name, classify
-from probes.forward_mode import forward_mode_rules
 from probes.nulls import permuted_displacement, random_displacement
-from probes.taylor import Weights, displacement, first_order, second_order, shifted
 
 FEATURES, LOGITS = "features", "logits"
 Layers = dict[str, Tensor]

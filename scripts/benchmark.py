@@ -23,12 +23,12 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from core.command_line import run
+from core.linearization import Weights, first_order
 from core.models import create_model, float_state
 from finetuning.batches import training_batches
 from finetuning.config import TrainConfig, resolve
 from finetuning.setup import prepare
 from finetuning.train import check_losses, set_training_mode, start, train_step
-from probes.taylor import Weights, first_order
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from torch.func import functional_call
 from torch.nn import Module
 
 import core.glyphnet  # ruff: ignore[unused-import] - registers glyphnet
+from core.linearization import Weights
 from core.models import float_state
 from probes.sums import FEATURES, layers_of
-from probes.taylor import Weights
 
 # All of timm's networks for tests, with the smallest side that each of them takes.
 FAMILIES = {

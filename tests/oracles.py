@@ -16,7 +16,7 @@ from torch.func import jacrev
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from probes.taylor import Weights
+from core.linearization import Weights
 
 Function = Callable[[Weights], Float[Tensor, "N C"]]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from probes import forward_mode
+from core import forward_mode
 from probes.ntk.uses import Elementwise, same
 
 if TYPE_CHECKING:

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.nn import Module
 
 from core.errors import InputError
+from core.linearization import first_order
 from probes.ntk.capture import Weights
 from probes.ntk.checks import checked, network_of
-from probes.taylor import first_order
 
 
 class NTKOperator(LinearOperator):

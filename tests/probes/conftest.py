@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import Module
 
+from core.linearization import Weights
 from core.models import create_model, float_state
-from probes.taylor import Weights
 
 
 @pytest.fixture

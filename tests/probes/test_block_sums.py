@@ -5,6 +5,7 @@ from torch import Generator, Tensor
 from torch.nn import Linear, Module
 from torch.testing import assert_close
 
+from core.linearization import Weights, displacement, shifted
 from core.models import float_state, weight_groups
 from probes.nulls import permuted_displacement, random_displacement
 from probes.sums import (
@@ -17,7 +18,6 @@ from probes.sums import (
     path_sums,
     squared_norm,
 )
-from probes.taylor import Weights, displacement, shifted
 from tests.models import features_of
 from tests.oracles import dense_change, line_derivatives, line_slope
 

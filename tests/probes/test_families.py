@@ -6,8 +6,9 @@ import torch
 from torch.func import jvp
 from torch.testing import assert_close
 
-from probes.forward_mode import forward_mode_rules
-from probes.taylor import first_order, second_order, shifted, taylor_outputs
+from core.forward_mode import forward_mode_rules
+from core.linearization import first_order, second_order, shifted
+from probes.taylor import taylor_outputs
 from tests.models import FAMILIES, network
 from tests.oracles import dense_change, line_derivatives
 

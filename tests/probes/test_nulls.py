@@ -7,8 +7,8 @@ import torch
 from torch import Generator
 from torch.testing import assert_close
 
+from core.linearization import Weights
 from probes.nulls import permuted_displacement, random_displacement
-from probes.taylor import Weights
 from tests.models import network
 
 BOTH = pytest.mark.parametrize("draw", [random_displacement, permuted_displacement])

@@ -5,6 +5,7 @@ from torch.func import functional_call
 from torch.nn import Module
 from torch.testing import assert_close
 
+from core.linearization import Weights, displacement, shifted
 from core.models import classify, features_and_logits
 from probes.sums import (
     FEATURES,
@@ -14,7 +15,6 @@ from probes.sums import (
     path_sums,
     squared_norm,
 )
-from probes.taylor import Weights, displacement, shifted
 from tests.models import features_of
 from tests.oracles import line_slope
 

@@ -8,17 +8,10 @@ from torch.nn import Linear, Module, Sequential, Tanh
 from torch.nn import functional as F
 from torch.testing import assert_close
 
+from core.forward_mode import forward_mode_rules
+from core.linearization import Weights, displacement, first_order, second_order, shifted
 from core.models import float_state
-from probes.forward_mode import forward_mode_rules
-from probes.taylor import (
-    Weights,
-    displacement,
-    explained_displacement,
-    first_order,
-    second_order,
-    shifted,
-    taylor_outputs,
-)
+from probes.taylor import explained_displacement, taylor_outputs
 
 SMOOTH = {  # no ReLU: differences across its kink are no oracle for a derivative
     "test_convnext": 64,

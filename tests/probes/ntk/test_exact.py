@@ -11,8 +11,8 @@ from torch.nn import Linear, Module, Sequential, Tanh
 from torch.testing import assert_close
 
 from core.errors import InputError
+from core.linearization import Weights
 from probes.ntk import empirical_ntk
-from probes.taylor import Weights
 
 EQUATIONS = {"full": "ncmd->ncmd", "trace": "ncmc->nm", "diagonal": "ncmc->nmc"}
 SMALL = ["test_resnet", "test_convnext", "test_vit"]

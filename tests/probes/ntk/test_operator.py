@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn import Module
 from torch.testing import assert_close
 
+from core.linearization import Weights
 from probes.ntk import NTKOperator, empirical_ntk
-from probes.taylor import Weights
 
 
 def problem(name: str, num_images: int = 4) -> tuple[Module, Weights, Tensor]:

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 from torch.nn import Module
 from torch.testing import assert_close
 
+from core.linearization import Weights
 from probes.ntk import empirical_ntk, estimated_kernel, sketched_features
-from probes.taylor import Weights
 
 KINDS = ["kronecker", "count"]
 

@@ -10,7 +10,7 @@ so that derivatives with respect to the running statistics exist; PyTorch has no
 `scaled_dot_product_attention` is written out, since the fused kernels have no forward-mode rule.
 
 For first derivatives these and the products of layers have rules that touch memory less often
-(`probes.first_order_rules`). For second derivatives, normalisations are written out, since
+(`core.first_order_rules`). For second derivatives, normalisations are written out, since
 PyTorch's nested rule for them takes mean and variance for constants (off by a quarter on a vision
 transformer), and so are activations whose backward has no forward-mode rule.
 """
@@ -26,7 +26,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from probes import first_order_rules
+from core import first_order_rules
 
 
 @contextmanager

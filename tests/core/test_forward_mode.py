@@ -10,7 +10,7 @@ from torch.func import functional_call, jvp
 from torch.nn import functional as F
 from torch.testing import assert_close
 
-from probes.forward_mode import forward_mode_rules
+from core.forward_mode import forward_mode_rules
 
 ORDERS = pytest.mark.parametrize("order", [1, 2])
 # What the second order writes out, away from its kinks.

@@ -2,7 +2,7 @@ r"""Forward-mode rules for first derivatives that touch memory less often than P
 
 Each is a custom function, with its derivative along a tangent written beside it, accumulated in
 place. Nested forward mode would silently return zero through them, so second derivatives do
-without (`probes.forward_mode`).
+without (`core.forward_mode`).
 
 | layer | value | derivative |
 |---|---|---|
