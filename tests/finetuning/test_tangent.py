@@ -1,0 +1,125 @@
+"""Tests for finetuning/tangent.py: the expansion, its gradient, and training with both."""
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call, jacrev
+from torch.nn import Linear, Module, ReLU, Sequential
+from torch.nn.functional import cross_entropy, dropout
+from torch.optim import SGD
+from torch.testing import assert_close
+
+from core.linearization import displacement
+from core.models import insert_before_classifier
+from finetuning.tangent import TangentModel
+from tests.models import network
+
+LABELS = torch.tensor([0, 2])
+FEW = ("glyphnet", "test_resnet", "test_vit", "test_convnext", "test_efficientnet")
+
+
+def moved(model: Module, scale: float = 0.01) -> None:
+    """Moves the weights to somewhere near."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+
+
+def dense_jacobian(model: Module, weights: dict[str, Tensor], x: Tensor) -> dict[str, Tensor]:
+    return jacrev(lambda w: functional_call(model, w, (x,)), chunk_size=1)(weights)
+
+
+@pytest.mark.parametrize("name", FEW)
+def test_outputs_and_gradient_are_those_of_the_dense_jacobian(name: str) -> None:
+    net = network(name)
+    tangent = TangentModel(net.model)
+    moved(net.model)
+    weights = {n: p.detach() for n, p in net.model.named_parameters()}
+    jacobian = dense_jacobian(net.model, tangent.origin, net.x)
+    delta = displacement(tangent.origin, weights)
+    slope = sum(torch.tensordot(jacobian[n], d, d.ndim) for n, d in delta.items())
+    expected = functional_call(net.model, tangent.origin, (net.x,)) + slope
+
+    outputs = tangent(net.x)
+    cross_entropy(outputs, LABELS).backward()
+
+    assert_close(outputs, expected)
+    with torch.no_grad():
+        assert_close(tangent(net.x), expected)
+    residual = (expected.softmax(1) - torch.nn.functional.one_hot(LABELS, 3)) / 2
+    for n, parameter in net.model.named_parameters():
+        assert parameter.grad is not None
+        assert_close(parameter.grad, torch.einsum("nc,nc...->...", residual, jacobian[n]))
+
+
+def test_before_the_first_step_it_is_the_network() -> None:
+    net = network("test_vit")
+    assert_close(TangentModel(net.model)(net.x), net.model(net.x))
+
+
+class RandomFeatures(Sequential):
+    """Frozen random features under a classifier: linear in the weights that train."""
+
+    num_classes = 3
+
+    def __init__(self) -> None:
+        super().__init__(Linear(6, 40), ReLU(), Linear(40, 3))
+        self[0].requires_grad_(False)
+
+    def get_classifier(self) -> Module:
+        return self[2]
+
+
+def test_a_network_that_is_linear_in_its_weights_trains_as_its_tangent_model() -> None:
+    """With the same dropout masks, momentum and weight decay, at every one of 30 steps."""
+    ordinary = RandomFeatures()
+    twin = copy.deepcopy(ordinary)
+    models = (ordinary, TangentModel(twin))
+    optimizers = [SGD(m.parameters(), lr=0.1, momentum=0.9, weight_decay=1e-2) for m in models]
+    for model in (ordinary, twin):
+        insert_before_classifier(model.train(), lambda features: dropout(features, 0.5))
+
+    for step in range(30):
+        x, y = torch.randn(8, 6), torch.randint(0, 3, (8,))
+        for model, optimizer in zip(models, optimizers, strict=True):
+            torch.manual_seed(step)
+            optimizer.zero_grad()
+            cross_entropy(model(x), y).backward()
+            optimizer.step()
+        for a, b in zip(ordinary.parameters(), twin.parameters(), strict=True):
+            assert_close(a, b)
+
+
+def test_the_dropout_mask_of_value_and_slope_is_the_same() -> None:
+    """Moved along one direction, outputs under one mask lie on a line."""
+    net = network("test_resnet")
+    insert_before_classifier(net.model, lambda features: dropout(features, 0.9))
+    tangent = TangentModel(net.model)
+    tangent.train()
+    for module in net.model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.eval()
+    found = []
+    for alpha in (0.0, 1.0, 2.0):
+        with torch.no_grad():
+            for name, parameter in net.model.named_parameters():
+                parameter.copy_(tangent.origin[name] + alpha * net.delta[name])
+        torch.manual_seed(0)
+        found.append(tangent(net.x).detach())
+    assert not torch.allclose(found[0], found[1])
+    assert_close(found[2] - found[1], found[1] - found[0])
+
+
+def test_random_numbers_after_a_step_are_those_after_an_ordinary_one() -> None:
+    drawn = []
+    for wrap in (lambda model: model, TangentModel):
+        model = RandomFeatures().train()
+        insert_before_classifier(model, lambda features: dropout(features, 0.5))
+        wrapped = wrap(model)
+        torch.manual_seed(0)
+        wrapped(torch.ones(2, 6))
+        drawn.append(torch.rand(3))
+    assert_close(*drawn)
