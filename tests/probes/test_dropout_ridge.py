@@ -105,7 +105,9 @@ def test_without_dropout_the_head_is_logistic_regression() -> None:
     )
     expected = torch.from_numpy(other.fit(ones, labels.numpy()).coef_)
     assert solved.converged
-    assert_close(torch.cat([solved.weight, solved.bias[:, None]], 1), expected, atol=1e-6, rtol=0)
+    # A gradient below 1e-7 where the curvature is at least the decay leaves errors below 1e-5.
+    found = torch.cat([solved.weight, solved.bias[:, None]], 1)
+    assert_close(found, expected, atol=1e-5, rtol=0)
 
 
 def test_a_higher_rate_shrinks_and_spreads_the_weights() -> None:
