@@ -5,12 +5,15 @@ reads a file, `--print_config` prints the resolved one. Fields of type `tuple[st
 several words: `--envs art cartoon`.
 """
 
+import atexit
 import json
 import logging
 import re
+import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -21,7 +24,7 @@ from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 from core.errors import InputError
 
 Config = TypeVar("Config")
-WRONG_INPUT, INTERRUPTED = 2, 130
+WRONG_INPUT, INTERRUPTED, TERMINATED = 2, 130, 143
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
@@ -88,19 +91,41 @@ def _is_tuple(annotation: object) -> bool:
 def run(action: Callable[[Config], object], config_class: type[Config]) -> None:
     """Parse the command line, act, and leave with the status that the outcome deserves.
 
-    0 on success, 2 for wrong input (one sentence on standard error), 130 when interrupted;
-    any other exception is a defect of ours and keeps its traceback.
+    0 on success, 2 for wrong input (one sentence on standard error), 130 when interrupted, 143
+    when terminated; any other exception is a defect of ours and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     # PyTorch's own forward-mode rules still use it.
     warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning)
     module = sys.modules[action.__module__]
     try:
-        action(parse(config_class, about=module.__doc__ or ""))
+        with _termination():
+            action(parse(config_class, about=module.__doc__ or ""))
     except InputError as error:
         sys.exit(_say(f"error: {error}", WRONG_INPUT))
-    except KeyboardInterrupt:
-        sys.exit(_say("interrupted; the same command resumes where it stopped", INTERRUPTED))
+    except KeyboardInterrupt as interrupt:
+        # Nobody needs to see where a second Ctrl-C stopped the interpreter from closing.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+        status = TERMINATED if isinstance(interrupt, _Terminated) else INTERRUPTED
+        sys.exit(_say("interrupted; the same command resumes where it stopped", status))
+
+
+class _Terminated(KeyboardInterrupt):
+    """Somebody, such as a cluster's queue, asked the process to end."""
+
+
+@contextmanager
+def _termination() -> Generator[None, None, None]:
+    """SIGTERM ends the block like Ctrl-C, so that temporary files are removed."""
+
+    def terminate(_number: int, _frame: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _say(sentence: str, status: int) -> int:
@@ -112,34 +137,6 @@ def as_yaml(config: Any) -> str:  # ruff: ignore[any-type] - any dataclass insta
     """A configuration as the YAML that `--config` reads."""
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
     return yaml.safe_dump(plain, sort_keys=False, allow_unicode=True)
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The options in a file that `as_yaml` wrote.
-
-    Raises:
-        InputError: If the file cannot be read, is no YAML or holds no options.
-    """
-    try:
-        options = yaml.safe_load(path.read_text())
-    except (OSError, ValueError, yaml.YAMLError) as error:  # yaml passes on a date's ValueError
-        raise _no_options(path, f"cannot be read as YAML ({_in_one_line(error)})") from error
-    if not isinstance(options, dict):
-        raise _no_options(path, "holds no options")
-    return options
-
-
-def _no_options(path: Path, found: str) -> InputError:
-    return InputError(
-        f"'{path}' {found}; lines such as 'seed: 0', as the command of the run wrote them, were "
-        "expected: restore the file or make the run again"
-    )
-
-
-def _in_one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        return f"line {error.problem_mark.line + 1}: {error.problem}"
-    return " ".join(str(error).split())
 
 
 def parse_bytes(text: str) -> int:

@@ -17,11 +17,14 @@ import timm
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import Conv2d, Linear, Module
+from torch.nn import Conv2d, Linear, Module, ModuleList, Sequential
 from torch.utils.hooks import RemovableHandle
 
 import core.glyphnet  # ruff: ignore[unused-import] - registers the embedded network with timm
 from core.errors import InputError
+
+# `stages.0.blocks.1`, `serial_blocks2.0`, `blocks_token_only.1`, but nothing inside of them.
+_NAMED_BLOCK = re.compile(r"(?:(?!\w*blocks)\w+\.)*\w*blocks\w*\.\d+")
 
 Outputs = tuple[Float[Tensor, "N D"], Float[Tensor, "N C"]]
 
@@ -140,9 +143,10 @@ def capture(
 
 
 def _hook_output(module: Module, name: str, seen: dict[str, Tensor]) -> RemovableHandle:
-    def hook(_module: Module, _args: tuple[Tensor, ...], output: Tensor | tuple) -> None:
-        # Some blocks also return a state for the next one; the features come first.
-        seen[name] = (output[0] if isinstance(output, tuple) else output).clone()
+    def hook(_module: Module, _args: tuple, output: Tensor | tuple | list) -> None:
+        # Some blocks also return a state for the next one, or further resolutions; the features
+        # (the finest ones) come first.
+        seen[name] = (output if isinstance(output, Tensor) else output[0]).clone()
 
     return module.register_forward_hook(hook)
 
@@ -174,8 +178,8 @@ def check_network(model: Module, shape: tuple[int, ...]) -> None:
             (networks with an auxiliary head).
     """
     head = classifier(model)
-    image = torch.linspace(-1, 1, math.prod(shape), device=head.weight.device).view(1, *shape)
     try:
+        image = torch.linspace(-1, 1, math.prod(shape), device=head.weight.device).view(1, *shape)
         features, logits = features_and_logits(model.eval(), image)
     except (AssertionError, RuntimeError, ValueError) as error:
         raise InputError(
@@ -206,23 +210,28 @@ def residual_blocks(model: Module) -> tuple[str, ...]:
     """Names of the residual blocks (for a plain network: of its layers), in order.
 
     They are the modules that timm's own parameter grouping takes as one block each; where a
-    model does not say how it divides, its top-level children that hold parameters.
+    model does not say how it divides, the entries of whatever it calls blocks, and where there
+    are none, its top-level children that hold parameters. The order is that of registration.
 
     Example:
         >>> residual_blocks(timm.create_model("test_resnet"))
         ('layer1.0', 'layer2.0', 'layer3.0', 'layer4.0')
     """
+    names = [n for n, m in model.named_modules() if n[-1:].isdigit() and _has_parameters(m)]
     patterns = _block_patterns(model)
-    blocks = [
-        name
-        for name, module in model.named_modules()
-        if name[-1:].isdigit()
-        and _has_parameters(module)
-        and any((match := p.fullmatch(name)) and match.groups() for p in patterns)
-    ]
-    head = classifier_name(model).split(".")[0]
-    children = [n for n, m in model.named_children() if n != head and _has_parameters(m)]
-    return tuple(blocks or children)
+    grouped = [n for n in names if any((m := p.fullmatch(n)) and m.groups() for p in patterns)]
+    called = [n for n in names if _NAMED_BLOCK.fullmatch(n)]
+    return tuple(grouped or called or _children(model, classifier_name(model).split(".")[0]))
+
+
+def _children(model: Module, head: str) -> Generator[str, None, None]:
+    """Children with parameters; of lists, which nobody calls, and of stages their entries."""
+    for name, child in model.named_children():
+        is_stages = isinstance(child, Sequential) and all(isinstance(c, Sequential) for c in child)
+        if isinstance(child, ModuleList) or is_stages:
+            yield from (f"{name}.{entry}" for entry in _children(child, ""))
+        elif name != head and _has_parameters(child):
+            yield name
 
 
 def _block_patterns(model: Module) -> list[re.Pattern]:

@@ -6,28 +6,43 @@ One measurement is one folder::
     values.parquet       tidy: one number a row, the columns of `COLUMNS`
     arrays.safetensors   per-example sums and whatever else is worth keeping (optional)
 
-A folder appears whole or not at all: it is filled under a temporary name and renamed.
+A folder appears whole or not at all (`core.outputs.new_folder`).
 """
 
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import subprocess
-import tempfile
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import pandas as pd
+import pyarrow
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from core.documents import damaged, read_json
 from core.errors import InputError
-from core.permissions import usual_permissions
+from core.outputs import check_new, check_writable, free_name, new_folder, whole_file
+
+__all__ = [
+    "COLUMNS",
+    "PACKAGES",
+    "SCHEMA_VERSION",
+    "Metric",
+    "Record",
+    "check_new",
+    "check_writable",
+    "collect",
+    "free_name",
+    "new_folder",
+    "provenance",
+    "tidy",
+]
 
 SCHEMA_VERSION = 1
 COLUMNS = {
@@ -48,6 +63,17 @@ COLUMNS = {
     "num_examples": "Int64",
 }
 PACKAGES = ("torch", "timm", "numpy", "scipy", "scikit-learn", "lazyrich")
+
+
+class _Version(TypedDict):
+    schema_version: int
+
+
+class _Document(TypedDict):
+    probe: str
+    config: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
+    provenance: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,15 +123,16 @@ class Record:
         self.values.to_parquet(folder / "values.parquet", index=False)
         if self.arrays:
             arrays = {k: np.ascontiguousarray(v) for k, v in self.arrays.items()}
-            with usual_permissions(folder / "arrays.safetensors"):
-                save_file(arrays, folder / "arrays.safetensors")
+            with whole_file(folder / "arrays.safetensors") as file:
+                save_file(arrays, file)
 
     @classmethod
     def read(cls, folder: str | Path) -> "Record":
         """Read a record back.
 
         Raises:
-            InputError: If the folder holds no record, or one of another schema version.
+            InputError: If the folder holds no record, a damaged one, or one of another schema
+                version.
         """
         folder = Path(folder)
         if not (folder / "record.json").is_file():
@@ -113,21 +140,44 @@ class Record:
                 f"'{folder}' holds no record.json; a record folder as the probes write it was "
                 "expected: give the folder that a probe named as its output"
             )
-        document = json.loads((folder / "record.json").read_text())
-        if document["schema_version"] != SCHEMA_VERSION:
+        version = read_json(folder / "record.json", _Version)["schema_version"]
+        if version != SCHEMA_VERSION:
             raise InputError(
-                f"'{folder}' has record schema {document['schema_version']}, this version reads "
-                f"{SCHEMA_VERSION}: measure again with this version"
+                f"'{folder}' has record schema {version}, this version reads {SCHEMA_VERSION}: "
+                "measure again with this version"
             )
-        arrays = folder / "arrays.safetensors"
+        document = read_json(folder / "record.json", _Document)
         return cls(
             probe=document["probe"],
             config=document["config"],
-            values=pd.read_parquet(folder / "values.parquet").astype(COLUMNS),
-            metrics={name: Metric(**metric) for name, metric in document["metrics"].items()},
+            values=_read_values(folder / "values.parquet"),
+            metrics=_metrics(document["metrics"], folder / "record.json"),
             provenance=document["provenance"],
-            arrays=load_file(arrays) if arrays.is_file() else {},
+            arrays=_read_arrays(folder / "arrays.safetensors"),
         )
+
+
+def _read_values(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path).astype(COLUMNS)
+    except (OSError, KeyError, TypeError, ValueError, pyarrow.ArrowException) as error:
+        raise damaged(
+            path, f"holds no table of values ({' '.join(str(error).split())})"
+        ) from error
+
+
+def _read_arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return load_file(path) if path.is_file() else {}
+    except (OSError, SafetensorError) as error:
+        raise damaged(path, f"holds no complete arrays ({error})") from error
+
+
+def _metrics(declared: Mapping[str, Mapping[str, Any]], path: Path) -> dict[str, Metric]:
+    try:
+        return {name: Metric(**metric) for name, metric in declared.items()}
+    except TypeError as error:
+        raise damaged(path, f"declares a metric that is none ({error})") from error
 
 
 def tidy(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -174,61 +224,3 @@ def _commit() -> str | None:
         return None
     command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip() or None
-
-
-def check_new(output: Path) -> None:
-    """Refuse a folder that already exists or cannot be created.
-
-    Raises:
-        InputError: If `output` exists, or its nearest existing parent is not writable.
-    """
-    if os.path.exists(output):
-        raise InputError(
-            f"'{output}' already exists and is never overwritten; a new folder was expected: "
-            "choose another --output or move the old one away"
-        )
-    check_writable(output)
-
-
-def check_writable(output: Path) -> None:
-    """Refuse a path below a file or below a folder without write permission.
-
-    Raises:
-        InputError: If nothing can be created at `output`.
-    """
-    parent = next(p for p in [output, *output.absolute().parents] if os.path.exists(p))
-    if not parent.is_dir():
-        raise InputError(
-            f"cannot create '{output}': '{parent}' is a file; choose another --output"
-        )
-    try:
-        with tempfile.TemporaryFile(dir=parent):
-            return
-    except OSError as error:
-        raise InputError(
-            f"cannot write to '{parent}' ({error.strerror}); a writable folder was expected: "
-            "choose another --output"
-        ) from error
-
-
-@contextmanager
-def new_folder(output: Path) -> Generator[Path, None, None]:
-    """A temporary folder beside `output` that becomes `output` when the block succeeds.
-
-    Raises:
-        InputError: If `output` exists or cannot be created.
-    """
-    check_new(output)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as parent:
-        folder = Path(parent) / output.name
-        folder.mkdir()
-        yield folder
-        check_new(output)
-        Path(folder).rename(output)
-
-
-def free_name(folder: Path) -> Path:
-    """`folder` if nothing is there, otherwise `folder-2`, `folder-3` or the first one free."""
-    numbered = (folder.with_name(f"{folder.name}-{number}") for number in range(2, 1_000_000))
-    return folder if not folder.exists() else next(path for path in numbered if not path.exists())

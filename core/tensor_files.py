@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from core.errors import InputError
-from core.permissions import usual_permissions
+from core.outputs import whole_file
 
 EXPECTED = "a state dict in a safetensors or torch file"
 # Several keys would be written in an order that changes from run to run.
@@ -100,26 +100,15 @@ def save_state_dict(
         metadata: What JSON can hold; see `read_metadata`.
 
     Raises:
-        InputError: If the folder is missing or not writable.
+        InputError: If the folder is missing or not writable, or the disk is full.
     """
-    path = Path(path)
     tensors = {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in state.items()
     }
     text = json.dumps(dict(metadata), sort_keys=True, allow_nan=False)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with usual_permissions(unfinished):
-            save_file(tensors, unfinished, metadata={_METADATA_KEY: text})
-        unfinished.replace(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(
-            f"'{path}' cannot be written ({error}); expected an existing, writable folder with "
-            "space left; choose another output"
-        ) from error
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with whole_file(Path(path)) as file:
+        save_file(tensors, file, metadata={_METADATA_KEY: text})
 
 
 def read_metadata(path: str | Path) -> dict[str, object]:

@@ -1,5 +1,6 @@
 """What one fine-tuning run is made of: its options and the protocols they default to."""
 
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
@@ -106,8 +107,12 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
             _check_positive(name, getattr(self, name))
         for period in self.average or ():
             _check_positive("average", period)
-        for name in ("weight_decay", "seed", "split_seed", "workers"):
+        for name in ("weight_decay", "seed", "split_seed", "workers", "average_from"):
             _check_not_negative(name, getattr(self, name))
+        for milestone in self.milestones or ():
+            _check_not_negative("milestones", milestone)
+        for name in ("seed", "split_seed"):
+            _check_seed(name, getattr(self, name))
 
     @property
     def from_scratch(self) -> bool:
@@ -116,13 +121,18 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
 
 
 def _check_positive(name: str, value: float | None) -> None:
-    if value is not None and not value > 0:
+    if value is not None and not 0 < value < math.inf:
         raise InputError(f"--{name} is {value}; a positive number was expected")
 
 
 def _check_not_negative(name: str, value: float | None) -> None:
-    if value is not None and not value >= 0:
+    if value is not None and not 0 <= value < math.inf:
         raise InputError(f"--{name} is {value}; zero or a positive number was expected")
+
+
+def _check_seed(name: str, value: int | None) -> None:
+    if value is not None and value >= 2**63:
+        raise InputError(f"--{name} is {value}; a number below 2**63 was expected")
 
 
 def resolve(config: TrainConfig) -> TrainConfig:

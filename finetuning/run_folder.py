@@ -15,23 +15,43 @@
 
 import json
 import os
+import pickle
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 import yaml
 from torch import Tensor
 
 from core.checkpoints import save_state_dict
-from core.command_line import as_yaml, read_yaml
+from core.command_line import as_yaml
+from core.documents import read_json, read_json_lines, read_yaml
 from core.errors import InputError
-from core.records import check_writable, new_folder
+from core.outputs import check_writable, new_folder, whole_file
 from finetuning.config import TrainConfig
 
 # Options that change where and how fast, not what: a run may be resumed with others.
 NOT_COMPARED = ("output", "workers")
+
+
+class Facts(TypedDict):
+    """What `run.json` must hold to resume a run."""
+
+    data_fingerprint: str
+    pretrained_sha256: str | None
+
+
+class Evaluation(TypedDict):
+    """What every line of `metrics.jsonl` must hold to resume a run."""
+
+    step: int
+
+
+class _Options(TypedDict):
+    """Options that are missing differ from those of any run."""
 
 
 class RunFolder:
@@ -49,14 +69,14 @@ class RunFolder:
                 is damaged, or it cannot be written.
         """
         path = Path(config.output)
-        if not os.path.exists(path):
+        if not os.path.lexists(path):
             return check_writable(path)
         if not (path / "config.yaml").is_file():
             raise InputError(
                 f"'{path}' already exists and is no run folder; nothing in it is overwritten: "
                 "choose another --output"
             )
-        changed = _differences(read_yaml(path / "config.yaml"), config)
+        changed = _differences(read_yaml(path / "config.yaml", _Options), config)
         if changed:
             raise InputError(
                 f"'{path}' holds a run with other options ({'; '.join(changed[:3])}); a run is "
@@ -72,7 +92,7 @@ class RunFolder:
         path = Path(config.output)
         if not path.exists():
             with new_folder(path) as folder:
-                (folder / "config.yaml").write_text(as_yaml(config))
+                (folder / "config.yaml").write_text(as_yaml(config), encoding="utf-8")
                 (folder / "run.json").write_text(json.dumps(facts, indent=2) + "\n")
                 save_state_dict(init, folder / "init.safetensors", _metadata(config, 0))
         run = cls(path)
@@ -83,10 +103,11 @@ class RunFolder:
         """Refuse to resume on other images or another pretrained checkpoint.
 
         Raises:
-            InputError: If a fingerprint differs from the one that the run began with.
+            InputError: If a fingerprint differs from the one that the run began with, or
+                run.json is damaged.
         """
-        begun = json.loads((self.path / "run.json").read_text())
-        for name in ("data_fingerprint", "pretrained_sha256"):
+        begun = read_json(self.path / "run.json", Facts)
+        for name in begun.keys() & Facts.__annotations__:
             if begun[name] != facts[name]:
                 raise InputError(
                     f"'{self.path}' was begun with another {name.replace('_', ' ')} "
@@ -105,21 +126,44 @@ class RunFolder:
         save_state_dict(state, self.path / f"{name}.safetensors", _metadata(config, step))
 
     def save_progress(self, progress: Mapping[str, Any]) -> None:
-        """Write what resuming needs, replacing the last one in one step."""
-        temporary = self.path / f".resume.{os.getpid()}"
-        torch.save(dict(progress), temporary)
-        temporary.replace(self.path / "resume.pt")
+        """Write what resuming needs, replacing the last one in one step.
+
+        Raises:
+            InputError: If it cannot be written, such as on a full disk.
+        """
+        with whole_file(self.path / "resume.pt") as path, path.open("wb") as file:
+            try:
+                torch.save(dict(progress), file)
+            except RuntimeError as error:
+                # PyTorch hides why the file could not be written behind an error of its own.
+                raise error.__context__ or error from None
 
     def load_progress(self, device: torch.device) -> dict[str, Any] | None:
-        """What `save_progress` wrote last; None where the run has not come that far."""
+        """What `save_progress` wrote last; None where the run has not come that far.
+
+        Raises:
+            InputError: If the file is damaged.
+        """
         path = self.path / "resume.pt"
-        if not path.is_file():
+        if not path.exists():
             return None
-        return torch.load(path, map_location=device, weights_only=True)
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except (OSError, EOFError, LookupError, RuntimeError, pickle.UnpicklingError) as error:
+            raise self.damaged_progress(error) from error
+
+    def damaged_progress(self, error: Exception) -> InputError:
+        """The sentence about a `resume.pt` that does not say where the run stopped."""
+        reason = re.split(r"\.\s|:?\n", str(error))[0] or type(error).__name__
+        return InputError(
+            f"'{self.path / 'resume.pt'}' does not say where the run stopped ({reason}); the file "
+            "as the interrupted run wrote it was expected: restore it, or delete it to begin with "
+            "the first step again"
+        )
 
     def finish(self) -> None:
         """Remove what only resuming needs and what killed processes left half-written."""
-        for pattern in ("resume.pt", ".resume.*", ".metrics.*", ".*.safetensors.*.tmp"):
+        for pattern in ("resume.pt", ".*.*.tmp"):
             for file in self.path.glob(pattern):
                 file.unlink()
 
@@ -127,14 +171,17 @@ class RunFolder:
         """Add one evaluation, replacing whatever a killed process wrote of this step or later."""
         path = self.path / "metrics.jsonl"
         kept = [m for m in read_metrics(path) if m["step"] < line["step"]] if path.exists() else []
-        temporary = self.path / f".metrics.{os.getpid()}"
-        temporary.write_text("".join(json.dumps(entry) + "\n" for entry in [*kept, line]))
-        temporary.replace(path)
+        with whole_file(path) as file:
+            file.write_text("".join(json.dumps(entry) + "\n" for entry in [*kept, line]))
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The evaluations of a run, in order."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    """The evaluations of a run, in order.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    return [dict(line) for line in read_json_lines(path, Evaluation)]
 
 
 def _metadata(config: TrainConfig, step: int) -> dict[str, Any]:

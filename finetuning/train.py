@@ -98,8 +98,7 @@ def train(config: TrainConfig) -> Path:
     if saved is None:
         evaluate_and_save(config, setup, progress, folder)
     else:
-        progress.restore(saved)
-        log.info("resuming %s at step %d", config.output, progress.step)
+        resume(progress, saved, folder)
     loop(config, setup, progress, folder)
     finish(config, progress, folder)
     return folder.path
@@ -109,6 +108,7 @@ def start(config: TrainConfig, model: Module) -> Progress:
     """Optimiser, schedule and noise around a model, before the first step."""
     device = next(model.parameters()).device
     insert_before_classifier(model, dropout(config.drop_rate))
+    set_training_mode(model, freeze_bn=bool(config.freeze_bn))
     optimizer = build_optimizer(config, model)
     scheduler = MultiStepLR(optimizer, list(config.milestones or ()), gamma=0.1)
     # Does nothing without gradients; fp16 may skip the first real one, and the scheduler warn.
@@ -121,6 +121,19 @@ def start(config: TrainConfig, model: Module) -> Progress:
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),  # type: ignore[attr-defined]
         averages={k: RunningAverage() for k in config.average or ()},
     )
+
+
+def resume(progress: Progress, saved: dict[str, Any], folder: RunFolder) -> None:
+    """Go on where an interrupted process stopped.
+
+    Raises:
+        InputError: If what it saved is damaged.
+    """
+    try:
+        progress.restore(saved)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise folder.damaged_progress(error) from error
+    log.info("resuming %s at step %d", folder.path, progress.step)
 
 
 def build_optimizer(config: TrainConfig, model: Module) -> Optimizer:
@@ -161,7 +174,8 @@ def loop(config: TrainConfig, setup: Setup, progress: Progress, folder: RunFolde
 def train_step(config: TrainConfig, progress: Progress, batch: Batch) -> None:
     """One step of the optimiser; its randomness depends on the seed and the step alone."""
     images, labels = batch
-    set_training_mode(progress.model, freeze_bn=bool(config.freeze_bn))
+    if not progress.model.training:  # after an evaluation
+        set_training_mode(progress.model, freeze_bn=bool(config.freeze_bn))
     torch.manual_seed(step_seed(config.seed, progress.step + 1))
     with autocast(images.device, config.amp):
         loss = cross_entropy(progress.forward(images), labels)

@@ -15,7 +15,7 @@ WEIGHT_COPIES = 6
 ACTIVATION_COPIES = 6
 
 
-def batch_size(model: Module, x: Tensor, budget: int, largest: int) -> int:
+def batch_size(model: Module, x: Tensor, budget: int, largest: int, *, widening: int = 1) -> int:
     """The largest batch, at most `largest`, that fits a budget in bytes.
 
     All activations of one image are counted as if they lived at once, which overestimates.
@@ -25,12 +25,14 @@ def batch_size(model: Module, x: Tensor, budget: int, largest: int) -> int:
         x: One image, N = 1.
         budget: Bytes.
         largest: Upper limit.
+        widening: How many times as wide as the model's own the numbers will be, such as 2 for a
+            check in float64 of a network in float32.
 
     Raises:
         InputError: If the budget does not hold the weights and one image.
     """
-    weights = WEIGHT_COPIES * sum(t.nbytes for t in model.state_dict().values())
-    per_image = ACTIVATION_COPIES * activation_bytes(model, x)
+    weights = widening * WEIGHT_COPIES * sum(t.nbytes for t in model.state_dict().values())
+    per_image = widening * ACTIVATION_COPIES * activation_bytes(model, x)
     fitting = (budget - weights) // per_image
     if fitting < 1:
         needed = math.ceil((weights + per_image) / 1e6)

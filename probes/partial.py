@@ -2,12 +2,18 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
+
+from core.outputs import whole_file
+
+log = logging.getLogger(__name__)
 
 Arrays = dict[str, np.ndarray]
 
@@ -26,16 +32,21 @@ class PartialResults:
     def load_or_compute(
         self, identity: Mapping[str, object], compute: Callable[[], Arrays]
     ) -> Arrays:
-        """The part that an earlier process finished, or compute and keep it."""
+        """The part that an earlier process finished, or compute and keep it.
+
+        Raises:
+            InputError: If it cannot be written, such as on a full disk.
+        """
         digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode())
         path = self.folder / f"{digest.hexdigest()[:24]}.safetensors"
         if path.is_file():
-            return load_file(path)
+            try:
+                return load_file(path)
+            except SafetensorError as error:
+                log.warning("'%s' is damaged (%s); it is computed again", path, error)
         arrays = compute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        save_file(arrays, temporary)
-        temporary.replace(path)
+        with whole_file(path, parents=True) as file:
+            save_file(arrays, file)
         return arrays
 
     def remove(self) -> None:

@@ -149,7 +149,13 @@ def _decisions(
     end: Layers,
     labels: Int64[Tensor, " N"],
 ) -> Sums:
-    """The linearised features under the fine-tuned head, against the fine-tuned network."""
+    r"""The linearised features under the fine-tuned head, against the fine-tuned network.
+
+    The share of the accuracy gain has :math:`V_1 \Phi_0 + b_1` as its start, also where the run's
+    own initial head is known: only features change along numerator and denominator, so that
+    features which stand still carry a share of 0. Under the initial head, which is random, most
+    of the gain would be that of exchanging the head, and every linearisation would carry it.
+    """
     head = _head(model, weights1)
     linear = classify(*head, start[FEATURES] + slope0[FEATURES]).argmax(1)
     before = classify(*head, start[FEATURES]).argmax(1)

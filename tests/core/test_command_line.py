@@ -1,5 +1,7 @@
 """Tests for core/command_line.py."""
 
+import signal
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -74,6 +76,64 @@ def test_an_interrupt_exits_with_130(
         run(interrupted, Options)
     assert exit_.value.code == 130
     assert "resumes" in capsys.readouterr().err
+
+
+def test_being_terminated_ends_like_an_interrupt_with_143(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    cleaned = []
+
+    def terminated(_: Options) -> None:
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            cleaned.append(True)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(sys, "argv", ["command"])
+    with pytest.raises(SystemExit) as exit_:
+        run(terminated, Options)
+    assert exit_.value.code == 143
+    assert capsys.readouterr().err == "interrupted; the same command resumes where it stopped\n"
+    assert cleaned and signal.getsignal(signal.SIGTERM) is before
+
+
+IMPATIENT = """
+import os, signal, sys, tempfile
+from dataclasses import dataclass
+from core.command_line import run
+
+@dataclass(frozen=True, kw_only=True)
+class Nothing:
+    '''No options.'''
+
+def action(_):
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    finally:
+        os.kill(os.getpid(), signal.SIGINT)
+
+class Closing:
+    def __del__(self):
+        os.kill(os.getpid(), signal.SIGINT)
+
+sys.closing = Closing()
+sys.argv = ["command"]
+run(action, Nothing)
+"""
+
+
+def test_a_second_and_a_third_interrupt_still_end_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", IMPATIENT],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        # A shell that starts the tests in the background makes their children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert done.returncode == 130
+    assert done.stderr == "interrupted; the same command resumes where it stopped\n"
 
 
 def test_our_own_defects_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:

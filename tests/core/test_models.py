@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from torch.nn import Dropout, Linear, Module, ReLU, Sequential
+from torch.nn import Dropout, Linear, Module, ModuleList, ReLU, Sequential
 from torch.testing import assert_close
 
 from core.errors import InputError
@@ -97,6 +97,51 @@ def test_blocks_are_named_in_the_order_they_run(name: str) -> None:
 
     assert len(blocks) >= 4
     assert ran == list(blocks)
+
+
+# Families that do not say how they divide: image size and number of blocks.
+UNDIVIDED = {
+    "cait_xxs24_224": (224, 26),
+    "caformer_s18": (64, 18),
+    "coat_tiny": (224, 14),
+    "csatv2": (512, 5),
+    "pit_ti_224": (224, 12),
+    "inception_v3": (96, 16),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", UNDIVIDED)
+@torch.no_grad()
+def test_families_that_do_not_divide_themselves_have_blocks_that_hooks_see(name: str) -> None:
+    size, num_blocks = UNDIVIDED[name]
+    model = create_model(name, num_classes=5).eval()
+    blocks = residual_blocks(model)
+    with capture(model, blocks) as seen:
+        model(torch.randn(1, 3, size, size))
+    assert set(seen) == set(blocks)
+    assert len(blocks) == num_blocks
+    grouped = [weight for members in weight_groups(model).values() for weight in members]
+    assert sorted(grouped) == sorted(float_state(model))
+
+
+def test_blocks_of_a_network_that_does_not_divide_itself() -> None:
+    class Plain(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = Linear(2, 2)
+            self.serial_blocks1 = ModuleList([Linear(2, 2), Sequential(Linear(2, 2))])
+            self.num_classes, self.fc = 2, Linear(2, 2)
+
+        def get_classifier(self) -> Linear:
+            return self.fc
+
+    model = Plain()
+    assert residual_blocks(model) == ("serial_blocks1.0", "serial_blocks1.1")
+    model.lists = ModuleList([Linear(2, 2), ReLU(), Linear(2, 2)])
+    model.stages = Sequential(Sequential(Linear(2, 2), Linear(2, 2)), Sequential(Linear(2, 2)))
+    del model.serial_blocks1
+    assert residual_blocks(model) == ("stem", "lists.0", "lists.2", "stages.0", "stages.1")
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from pandas.testing import assert_frame_equal
 
@@ -15,13 +16,13 @@ from core.records import (
     PACKAGES,
     Metric,
     Record,
-    check_new,
     collect,
-    free_name,
     new_folder,
     provenance,
     tidy,
 )
+
+KEYS = ("schema_version", "probe", "config", "metrics", "provenance")
 
 
 def a_record() -> Record:
@@ -63,27 +64,6 @@ def test_all_files_of_a_record_have_the_same_permissions(tmp_path: Path) -> None
     assert len({file.stat().st_mode for file in files}) == 1
 
 
-def test_nothing_is_left_when_writing_fails(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), new_folder(tmp_path / "r") as inside:
-        (inside / "half").write_text("half")
-        raise RuntimeError
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_folder_is_never_overwritten(tmp_path: Path) -> None:
-    folder = written(tmp_path / "r")
-    before = (folder / "record.json").read_bytes()
-    with pytest.raises(InputError, match="already exists"), new_folder(folder):
-        pass
-    assert (folder / "record.json").read_bytes() == before
-
-
-def test_below_a_file_nothing_can_be_created(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="is a file"):
-        check_new(tmp_path / "file" / "deep" / "r")
-
-
 def test_another_schema_is_refused(tmp_path: Path) -> None:
     folder = written(tmp_path / "r")
     document = json.loads((folder / "record.json").read_text()) | {"schema_version": 99}
@@ -102,32 +82,6 @@ def test_collect_keeps_the_order(tmp_path: Path) -> None:
 def test_unknown_columns_are_refused() -> None:
     with pytest.raises(ValueError, match="unknown columns"):
         tidy([{"colour": "red"}])
-
-
-def test_free_names_are_numbered(tmp_path: Path) -> None:
-    assert free_name(tmp_path / "r") == tmp_path / "r"
-    (tmp_path / "r").mkdir()
-    (tmp_path / "r-2").mkdir()
-    assert free_name(tmp_path / "r") == tmp_path / "r-3"
-
-
-def test_a_folder_that_appears_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="already exists"), new_folder(tmp_path / "r") as inside:
-        (inside / "ours").write_text("ours")
-        (tmp_path / "r").mkdir()
-        (tmp_path / "r" / "theirs").write_text("theirs")
-
-    assert [path.name for path in tmp_path.iterdir()] == ["r"]
-    assert (tmp_path / "r" / "theirs").read_text() == "theirs"
-
-
-def test_a_folder_appears_only_when_it_is_complete(tmp_path: Path) -> None:
-    with new_folder(tmp_path / "deep" / "r") as inside:
-        (inside / "file").write_text("x")
-        assert not (tmp_path / "deep" / "r").exists()
-
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["r"]
-    assert (tmp_path / "deep" / "r" / "file").read_text() == "x"
 
 
 def test_rows_become_the_declared_columns() -> None:
@@ -157,3 +111,50 @@ def test_the_provenance_names_versions_commit_and_facts() -> None:
     assert "commit" in found
     assert (found["device"], found["seconds"]) == ("cpu", 1.5)
     assert json.loads(json.dumps(found)) == found
+
+
+DOCUMENT = {
+    "truncated": lambda d: json.dumps(d)[:50],
+    "empty": lambda _: "",
+    "a list": lambda _: "[1]",
+    **{f"no {k}": lambda d, k=k: json.dumps({n: v for n, v in d.items() if n != k}) for k in KEYS},
+    **{f"{k} 5.5": lambda d, k=k: json.dumps(d | {k: 5.5}) for k in KEYS},
+    "metric": lambda d: json.dumps(d | {"metrics": {"a": {"colour": "red"}}}),
+}
+
+
+@pytest.mark.parametrize("damage", DOCUMENT)
+def test_a_damaged_document_is_one_sentence_with_the_file(damage: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "r") / "record.json"
+    file.write_text(DOCUMENT[damage](json.loads(file.read_text())))
+    assert_refused(file)
+
+
+TABLES = {
+    "truncated": lambda p: p.write_bytes(p.read_bytes()[:1000]),
+    "empty": lambda p: p.write_bytes(b""),
+    "gone": lambda p: p.unlink(),
+    "no value": lambda p: pd.read_parquet(p).drop(columns="value").to_parquet(p),
+    "words": lambda p: pd.read_parquet(p).assign(value="x").to_parquet(p),
+    "half seeds": lambda p: pd.read_parquet(p).assign(seed=0.5).to_parquet(p),
+}
+
+
+@pytest.mark.parametrize("damage", TABLES)
+def test_damaged_values_are_one_sentence_with_the_file(damage: str, tmp_path: Path) -> None:
+    file = written(tmp_path / "r") / "values.parquet"
+    TABLES[damage](file)
+    assert_refused(file)
+
+
+@pytest.mark.parametrize("content", [b"", b"hello", b"\x09" + bytes(7) + b'{"a": 1}'])
+def test_damaged_arrays_are_one_sentence_with_the_file(content: bytes, tmp_path: Path) -> None:
+    file = written(tmp_path / "r") / "arrays.safetensors"
+    file.write_bytes(content)
+    assert_refused(file)
+
+
+def assert_refused(file: Path) -> None:
+    with pytest.raises(InputError, match=rf"{file.name}' .*restore the file") as error:
+        Record.read(file.parent)
+    assert "\n" not in str(error.value)

@@ -2,6 +2,8 @@
 
 import json
 import logging
+import resource
+import signal
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -142,13 +144,84 @@ def test_an_evaluation_replaces_those_of_its_step_or_later(config: TrainConfig) 
     assert lines[-1] == {"step": 4, "iid_accuracy": 0.4}
 
 
+def damaged(tmp_path: Path, data: Path, name: str, content: bytes) -> TrainConfig:
+    """A run that stopped just before its end, with a file that is not as the run wrote it."""
+    config = tiny_config(data, tmp_path / "run", steps=2, eval_every=2)
+    run = RunFolder(train(config))
+    (run.path / "final.safetensors").unlink()
+    run.save_progress({"step": 2})
+    (run.path / name).write_bytes(content)
+    return config
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", b'{"data_finger'),
+        ("run.json", b"[1]"),
+        ("run.json", b"{}"),
+        ("run.json", b'{"data_fingerprint": 5, "pretrained_sha256": null}'),
+        ("resume.pt", b""),
+        ("resume.pt", b"hello"),
+        ("resume.pt", b"PK\x03\x04aaaa"),
+    ],
+)
+def test_a_damaged_file_is_one_sentence_when_the_run_is_resumed(
+    name: str, content: bytes, tmp_path: Path, data: Path
+) -> None:
+    config = damaged(tmp_path, data, name, content)
+    before = contents(tmp_path / "run")
+    with pytest.raises(InputError, match=rf"run/{name}' .*restore") as error:
+        train(config)
+    assert "\n" not in str(error.value)
+    assert contents(tmp_path / "run") == before
+
+
+def test_progress_of_another_kind_is_refused_and_may_be_deleted(
+    tmp_path: Path, data: Path
+) -> None:
+    config = damaged(tmp_path, data, "unrelated", b"")
+    with pytest.raises(InputError, match="delete it to begin with the first step again"):
+        train(config)
+    (tmp_path / "run" / "resume.pt").unlink()
+    train(config)
+    whole = train(replace(config, output=str(tmp_path / "whole")))
+    assert files(tmp_path / "run") == files(whole) | {"unrelated": b""}
+
+
+@pytest.mark.parametrize("content", [b'{"step": 0}\n{"st', b"[1]", b'{"step": "x"}', b"{}"])
+def test_damaged_metrics_are_one_sentence(config: TrainConfig, content: bytes) -> None:
+    run = RunFolder.open(config, FACTS, INIT)
+    (run.path / "metrics.jsonl").write_bytes(content)
+    with pytest.raises(InputError, match=r"metrics\.jsonl.*restore the file"):
+        run.append_metrics({"step": 4})
+    assert (run.path / "metrics.jsonl").read_bytes() == content
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="no limit on the size of a file")
+def test_progress_that_finds_no_space_leaves_the_last_one(config: TrainConfig) -> None:
+    run = RunFolder.open(config, FACTS, INIT)
+    run.save_progress({"step": 2})
+    before = contents(run.path)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))  # Python ignores SIGXFSZ
+    try:
+        with pytest.raises(
+            InputError, match=r"resume.pt' cannot be written .File too large.*room"
+        ):
+            run.save_progress({"step": 4, "model": torch.zeros(100_000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert contents(run.path) == before
+
+
 def test_finishing_removes_what_only_resuming_needs(config: TrainConfig) -> None:
     run = RunFolder.open(config, FACTS, INIT)
     run.append_metrics({"step": 0})
     run.save_weights("final", INIT, config, 6)
     kept = set(contents(run.path))
     run.save_progress({"step": 6})
-    for leftover in (".resume.17", ".metrics.17", ".best.safetensors.17.tmp"):
+    for leftover in (".resume.pt.17.tmp", ".metrics.jsonl.17.tmp", ".best.safetensors.17.tmp"):
         (run.path / leftover).write_text("half")  # of a process that was killed while writing
 
     run.finish()

@@ -113,7 +113,17 @@ WRONG = {
     "data": (["--data", "nowhere"], "no folder 'nowhere'"),
     "checkpoint": (["--pretrained", "nowhere.pt"], "nowhere.pt"),
     "device": (["--device", "abacus"], "device 'abacus' cannot be used"),
+    "no device": (["--device", "meta"], "device 'meta' cannot be used (it holds no numbers)"),
     "lr": (["--lr", "-1"], "--lr is -1"),
+    "no number": (["--lr", ".nan"], "--lr is nan; a positive number was expected"),
+    "infinity": (["--weight_decay", ".inf"], "--weight_decay is inf; zero or a positive"),
+    "steps": (["--steps", "0"], "--steps is 0; a positive number was expected"),
+    "milestones": (["--milestones", "-1"], "--milestones is -1; zero or a positive number"),
+    "seed": (["--seed", str(2**63)], "a number below 2**63 was expected"),
+    "huge": (
+        ["--image_size", "1000000", "--transform", "paper"],
+        "cannot read an image of 3 x 1000000 x 1000000",
+    ),
     "image size": (["--image_size", "64"], "--image_size is 64"),
 }
 

@@ -56,3 +56,12 @@ def test_a_budget_that_is_too_small_says_how_much_is_enough(name: str) -> None:
     asked = re.search(r"give --memory (\S+) or more", str(error.value))
     assert asked is not None
     assert batch_size(model, x, parse_bytes(asked[1]), 16) >= 1
+
+
+def test_numbers_twice_as_wide_fit_as_often_as_those_of_a_network_in_float64() -> None:
+    model, x = small()
+    single = batch_size(model.float(), x.float(), 20_000, 10**6, widening=2)
+    assert single == batch_size(model.double(), x.double(), 20_000, 10**6) > 1
+    with pytest.raises(InputError, match="needs at least"):
+        batch_size(model.float(), x.float(), 2_000, 8, widening=2)
+    assert batch_size(model.float(), x.float(), 2_000, 8) >= 1

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 
+from core.errors import InputError
 from probes.partial import Arrays, PartialResults
 
 
@@ -66,6 +68,40 @@ def test_a_part_that_was_killed_while_it_was_written_is_computed_again(
     partial.load_or_compute({"env": "ink"}, part)
     assert part.calls == 2
     assert [path.suffix for path in partial.folder.iterdir()] == [".safetensors"]
+
+
+def test_a_part_may_be_read_by_whom_the_umask_lets(partial: PartialResults) -> None:
+    partial.load_or_compute({"env": "ink"}, Counter())
+    plain = partial.folder / "plain"
+    plain.touch()
+    assert {path.stat().st_mode for path in partial.folder.iterdir()} == {plain.stat().st_mode}
+
+
+@pytest.mark.parametrize("damage", [b"", b"half", b"\xff" * 100])
+def test_a_damaged_part_is_computed_again_and_says_so(
+    partial: PartialResults, damage: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    part = Counter()
+    expected = partial.load_or_compute({"env": "ink"}, part)
+    (file,) = partial.folder.iterdir()
+    file.write_bytes(damage)
+    again = partial.load_or_compute({"env": "ink"}, part)
+    assert part.calls == 2 and "is computed again" in caplog.text
+    np.testing.assert_array_equal(again["0001|b||1.0"], expected["0001|b||1.0"])
+    partial.load_or_compute({"env": "ink"}, part)
+    assert part.calls == 2
+
+
+def test_a_full_disk_is_one_sentence(
+    partial: PartialResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("probes.partial.save_file", full)
+    with pytest.raises(InputError, match="cannot be written .*No space left.*make room"):
+        partial.load_or_compute({"env": "ink"}, Counter())
+    assert not list(partial.folder.iterdir())
 
 
 def test_removing_forgets_everything(partial: PartialResults) -> None:

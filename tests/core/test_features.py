@@ -1,0 +1,343 @@
+"""Tests for core/features.py: matrices against passes by hand, and what makes an entry."""
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from core.domains import Domains, Environment, load_domains
+from core.errors import InputError
+from core.feature_cache import FeatureCache
+from core.features import Images, Network, extract
+from core.layers import BLOCKS, FEATURES, LOGITS, chosen_layers
+from core.models import classifier, create_model
+from core.transforms import digits_eval_batch, make_transform
+from tests.image_files import write_domains
+
+CONFIG: dict[str, Any] = {
+    "input_size": (3, 32, 32),
+    "mean": (0.5, 0.4, 0.3),
+    "std": (0.5, 0.6, 0.7),
+    "interpolation": "bilinear",
+    "crop_pct": 1.0,
+}
+ORDER = np.array([3, 0, 6, 5, 1])  # not all images, and in an order of their own
+
+
+@pytest.fixture(scope="module")
+def model() -> torch.nn.Module:
+    torch.set_default_dtype(torch.float32)  # as the commands have it
+    torch.manual_seed(0)
+    return create_model("glyphnet", 4).eval()
+
+
+@pytest.fixture
+def network(model: torch.nn.Module) -> Network:
+    torch.set_default_dtype(torch.float32)
+    return Network(model=model, name="glyphnet", checkpoint="a" * 64)
+
+
+@pytest.fixture
+def images() -> Images:
+    rng = np.random.default_rng(0)
+    environments = {
+        name: Environment(
+            name=name,
+            labels=np.arange(num) % 4,
+            ids=tuple(f"{name}/{i}" for i in range(num)),
+            array=rng.integers(0, 256, (num, 32, 32, 3), np.uint8),
+        )
+        for name, num in (("ink", 5), ("photo", 7))
+    }
+    domains = Domains(environments, tuple("0123"), "fingerprint")
+    return Images(
+        domains=domains, env="photo", indices=ORDER, transform="digits", data_config=CONFIG
+    )
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> FeatureCache:
+    return FeatureCache(tmp_path / "cache")
+
+
+@pytest.fixture
+def passes(model: torch.nn.Module) -> Iterator[list[Tensor]]:
+    """The batches that went through the network."""
+    seen: list[Tensor] = []
+    handle = model.register_forward_pre_hook(lambda _model, args: seen.append(args[0]))
+    yield seen
+    handle.remove()
+
+
+def entries(cache: FeatureCache) -> set[str]:
+    return {path.name for path in cache.folder.iterdir()}
+
+
+@torch.no_grad()
+def by_hand(network: Network, images: Images, batch_size: int) -> dict[str, Tensor]:
+    """Another way to the same numbers: block by block, with timm's own pooling."""
+    model: Any = network.model
+    env = images.domains.environments[images.env]
+    if env.array is not None:
+        x = digits_eval_batch(torch.from_numpy(env.array[images.indices]), CONFIG)
+    else:
+        transform = make_transform(images.transform, training=False, data_config=CONFIG)
+        x = torch.stack([transform(env.image(int(index))) for index in images.indices])
+    rows: dict[str, list[Tensor]] = {"layer3.1": [], FEATURES: [], LOGITS: []}
+    for batch in x.split(batch_size):
+        h = model.layer2(model.layer1(model.maxpool(model.act1(model.bn1(model.conv1(batch))))))
+        h = model.layer3(h)
+        rows["layer3.1"].append(h.mean((2, 3)))
+        rows[FEATURES].append(model.global_pool(model.layer4(h)))
+        rows[LOGITS].append(model.fc(rows[FEATURES][-1]))
+    return {layer: torch.cat(parts) for layer, parts in rows.items()}
+
+
+@pytest.mark.parametrize("batch_size", [2, 5, 64])
+def test_features_are_those_of_a_pass_by_hand(
+    network: Network, images: Images, cache: FeatureCache, batch_size: int
+) -> None:
+    expected = by_hand(network, images, batch_size)
+    found = extract(network, images, list(expected), cache, batch_size=batch_size)
+    assert list(found) == list(expected)
+    for layer, matrix in found.items():
+        assert matrix.dtype == np.float32
+        np.testing.assert_array_equal(matrix, expected[layer].numpy())
+
+
+def test_the_classifier_of_the_features_gives_the_logits(
+    network: Network, images: Images, cache: FeatureCache
+) -> None:
+    network.model.double()
+    try:
+        found = extract(network, images, [FEATURES, LOGITS], cache)
+        head = classifier(network.model)
+        logits = found[FEATURES] @ head.weight.detach().numpy().T
+        logits += head.bias.detach().numpy()  # type: ignore[union-attr]
+        assert logits.dtype == np.float64
+        np.testing.assert_allclose(logits, found[LOGITS], rtol=1e-12, atol=1e-12)
+    finally:
+        network.model.float()
+
+
+def test_a_network_in_training_mode_is_probed_in_evaluation_mode(
+    network: Network, images: Images, cache: FeatureCache
+) -> None:
+    expected = by_hand(network, images, 64)[FEATURES]
+    network.model.train()
+    np.testing.assert_array_equal(
+        extract(network, images, [FEATURES], cache)[FEATURES], expected.numpy()
+    )
+
+
+def test_a_cached_layer_does_not_run_the_network(
+    network: Network, images: Images, cache: FeatureCache, passes: list[Tensor]
+) -> None:
+    first = extract(network, images, [FEATURES], cache, batch_size=2)
+    assert len(passes) == 3
+    again = extract(network, images, [FEATURES], cache, batch_size=3)
+    assert len(passes) == 3
+    np.testing.assert_array_equal(first[FEATURES], again[FEATURES])
+
+
+def test_a_cached_layer_does_not_read_the_images(
+    network: Network, images: Images, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(network, images, [FEATURES], cache)
+    monkeypatch.setattr("core.features.image_loader", None)
+    extract(network, images, [FEATURES], cache)
+
+
+def test_all_missing_layers_are_computed_in_one_pass_and_no_others(
+    network: Network, images: Images, cache: FeatureCache, passes: list[Tensor]
+) -> None:
+    extract(network, images, ["layer1.0"], cache)
+    layers = chosen_layers(network.model, [BLOCKS, FEATURES, LOGITS])
+    before = cache.path(next(iter(entries(cache))).removesuffix(".npy")).stat().st_mtime_ns
+    found = extract(network, images, layers, cache)
+    assert len(passes) == 2
+    assert tuple(found) == layers
+    assert len(entries(cache)) == len(layers)
+    times = [path.stat().st_mtime_ns for path in cache.folder.iterdir()]
+    assert times.count(before) == 1
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped"])
+def test_a_damaged_entry_is_made_again(
+    network: Network,
+    images: Images,
+    cache: FeatureCache,
+    passes: list[Tensor],
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    expected = np.array(extract(network, images, [FEATURES], cache)[FEATURES])
+    (path,) = cache.folder.iterdir()
+    content = bytearray(path.read_bytes())
+    content[1000] ^= 1
+    path.write_bytes(content[:-100] if damage == "truncated" else content)
+
+    found = extract(network, images, [FEATURES], cache)
+
+    assert len(passes) == 2
+    assert "damaged" in caplog.text
+    np.testing.assert_array_equal(found[FEATURES], expected)
+
+
+def test_a_pass_that_is_interrupted_leaves_nothing(
+    network: Network, images: Images, cache: FeatureCache
+) -> None:
+    calls: list[int] = []
+
+    def interrupt(_model: torch.nn.Module, _args: tuple) -> None:
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    handle = network.model.register_forward_pre_hook(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        extract(network, images, [FEATURES, LOGITS], cache, batch_size=2)
+    handle.remove()
+    assert entries(cache) == set()
+    expected = by_hand(network, images, 2)[FEATURES].numpy()
+    found = extract(network, images, [FEATURES], cache, batch_size=2)[FEATURES]
+    np.testing.assert_array_equal(found, expected)
+
+
+def other_config(**changes: object) -> Callable[[Network, Images], tuple[Network, Images]]:
+    return lambda network, images: (network, replace(images, data_config=CONFIG | changes))
+
+
+def other_images(**changes: object) -> Callable[[Network, Images], tuple[Network, Images]]:
+    return lambda network, images: (network, replace(images, **changes))
+
+
+def other_network(**changes: object) -> Callable[[Network, Images], tuple[Network, Images]]:
+    return lambda network, images: (replace(network, **changes), images)
+
+
+INGREDIENTS: dict[str, Callable[[Network, Images], tuple[Network, Images]]] = {
+    "checkpoint": other_network(checkpoint="b" * 64),
+    "model": other_network(name="glyphnet.rich"),
+    "model_kwargs": other_network(kwargs={"act_layer": "relu"}),
+    "fingerprint": lambda n, i: (n, replace(i, domains=replace(i.domains, fingerprint="other"))),
+    "environment": other_images(env="ink", indices=np.array([3, 0, 4, 2, 1])),
+    "other images": other_images(indices=np.array([3, 0, 6, 5, 2])),
+    "another order": other_images(indices=np.sort(ORDER)),
+    "fewer images": other_images(indices=ORDER[:4]),
+    "transform": other_images(transform="paper"),
+    "input_size": other_config(input_size=(3, 64, 64)),
+    "mean": other_config(mean=(0.5, 0.4, 0.2)),
+    "std": other_config(std=(0.5, 0.6, 0.6)),
+    "interpolation": other_config(interpolation="bicubic"),
+    "crop_pct": other_config(crop_pct=0.9),
+}
+
+
+@pytest.mark.parametrize("ingredient", INGREDIENTS)
+def test_every_ingredient_makes_an_entry_of_its_own(
+    network: Network, images: Images, cache: FeatureCache, ingredient: str
+) -> None:
+    extract(network, images, [FEATURES], cache)
+    extract(*INGREDIENTS[ingredient](network, images), [FEATURES], cache)
+    assert len(entries(cache)) == 2
+
+
+def test_layer_pooling_and_precision_make_entries_of_their_own(
+    images: Images, cache: FeatureCache
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    model = create_model("test_vit", 4, img_size=32)
+    network = Network(model=model, name="test_vit", checkpoint="a" * 64)
+    for number, (layers, pooling) in enumerate(
+        [(["blocks.0"], "avg"), (["blocks.1"], "avg"), (["blocks.0"], "token")], 1
+    ):
+        extract(network, images, layers, cache, pooling=pooling)
+        assert len(entries(cache)) == number
+    extract(network, images, [FEATURES], cache)
+    extract(network, images, [FEATURES], cache, pooling="token")  # pools no features
+    assert len(entries(cache)) == 4
+    network.model.double()
+    assert extract(network, images, [FEATURES], cache)[FEATURES].dtype == np.float64
+    assert len(entries(cache)) == 5
+
+
+def test_other_versions_make_entries_of_their_own(
+    network: Network, images: Images, cache: FeatureCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract(network, images, [FEATURES], cache)
+    monkeypatch.setattr("core.features._versions", lambda: {"torch": "0"})
+    extract(network, images, [FEATURES], cache)
+    assert len(entries(cache)) == 2
+
+
+def test_a_file_that_was_altered_and_kept_its_size_is_read_again(
+    network: Network, cache: FeatureCache, tmp_path: Path, passes: list[Tensor]
+) -> None:
+    root = write_domains(tmp_path / "data")
+
+    def features() -> np.ndarray:
+        images = Images(
+            domains=load_domains(str(root)),
+            env="art",
+            indices=np.array([0, 4]),
+            transform="paper",
+            data_config=CONFIG,
+        )
+        return extract(network, images, [FEATURES], cache)[FEATURES]
+
+    features()
+    features()
+    assert len(passes) == 1
+    for name, expected in (("1.png", 1), ("0.png", 2)):  # only the latter is among the two
+        file = root / "art" / "cat" / name
+        os.utime(file, (1, 1))
+        features()
+        assert len(passes) == expected
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_workers_make_no_difference(
+    network: Network, cache: FeatureCache, tmp_path: Path, workers: int
+) -> None:
+    domains = load_domains(str(write_domains(tmp_path / "data")))
+    images = Images(
+        domains=domains,
+        env="sketch",
+        indices=np.array([5, 1, 2]),
+        transform="paper",
+        data_config=CONFIG,
+    )
+    found = extract(network, images, [FEATURES], cache, batch_size=2, workers=workers)[FEATURES]
+    np.testing.assert_array_equal(found, by_hand(network, images, 2)[FEATURES].numpy())
+
+
+def test_no_images_are_refused(network: Network, images: Images, cache: FeatureCache) -> None:
+    with pytest.raises(InputError, match="no images of environment 'photo' were chosen"):
+        extract(network, replace(images, indices=ORDER[:0]), [FEATURES], cache)
+
+
+def test_nan_is_refused_and_not_kept(images: Images, cache: FeatureCache) -> None:
+    torch.set_default_dtype(torch.float32)
+    model = create_model("glyphnet", 4)
+    with torch.no_grad():
+        model.fc.bias[2] = float("nan")  # type: ignore[index, union-attr]
+    network = Network(model=model, name="glyphnet", checkpoint="c" * 64)
+    with pytest.raises(InputError, match="layer 'logits' gives NaN .* 'photo'.*checkpoint"):
+        extract(network, images, [FEATURES, LOGITS], cache)
+    assert entries(cache) == set()
+
+
+def test_a_cache_that_cannot_be_written_is_refused_before_the_network_runs(
+    network: Network, images: Images, tmp_path: Path, passes: list[Tensor]
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="choose another --cache"):
+        extract(network, images, [FEATURES], FeatureCache(tmp_path / "file"))
+    assert not passes
