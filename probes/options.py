@@ -14,13 +14,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ProbeOptions(PairOptions):
-    """Which checkpoints on which images, where the record goes, and what it may cost."""
+class RecordOptions:
+    """Where the record goes, and what computes it."""
 
     output: str | None = None
     """Record folder to create (default: one named after the probe in runs/, numbered if taken)."""
-    memory: str = "2GB"
-    """Budget for weights, activations and gradients; examples go through in parts that fit."""
     dtype: Literal["float32", "float64"] = "float32"
     """Precision of the network; sums over examples and weights are always float64."""
     device: str = "auto"
@@ -29,12 +27,6 @@ class ProbeOptions(PairOptions):
     """Processes that decode images; 0 does it in the main process."""
     seed: int = 0
     """Seed of nulls and of intervals by resampling."""
-
-    def __post_init__(self) -> None:
-        self.check_least(workers=0, seed=0)
-        if self.image_size is not None:
-            self.check_least(image_size=1)
-        parse_bytes(self.memory)
 
     def check_least(self, **least: int) -> None:
         """Refuse options below a number.
@@ -47,6 +39,20 @@ class ProbeOptions(PairOptions):
                 raise InputError(
                     f"--{name} is {getattr(self, name)}; at least {number} was expected"
                 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeOptions(RecordOptions, PairOptions):
+    """Which checkpoints on which images, where the record goes, and what it may cost."""
+
+    memory: str = "2GB"
+    """Budget for weights, activations and gradients; examples go through in parts that fit."""
+
+    def __post_init__(self) -> None:
+        self.check_least(workers=0, seed=0)
+        if self.image_size is not None:
+            self.check_least(image_size=1)
+        parse_bytes(self.memory)
 
 
 Options = TypeVar("Options", bound=ProbeOptions)

@@ -5,29 +5,23 @@ A run folder of `finetuning.train` says everything itself: its own `init.safeten
 and its classifier is used on both sides, since the pretrained one has other classes.
 """
 
-import json
 import logging
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import torch
-from jaxtyping import Int64
-from timm.data.config import resolve_model_data_config
 from torch.nn import Module
 
 from core.checkpoints import load_checkpoint
-from core.digits import SIZE
-from core.domains import Domains, holdout, load_domains
+from core.domains import Domains
 from core.errors import InputError
 from core.glyphnet import WEIGHTS
 from core.linearization import Weights
-from core.loaders import check_transform
-from core.models import check_network, classifier_name, create_model, float_state
-from probes.sources import RECIPE, PairOptions, Source, labels_of, shared_options
+from core.models import classifier_name, float_state
+from probes.setting import Setting, load_setting
+from probes.sources import Indices, PairOptions, Source, labels_of
 
-Indices = Int64[np.ndarray, " _"]
 OWN_HEAD, SAME_HEAD = "own initial head", "fine-tuned head on both sides"
 
 log = logging.getLogger(__name__)
@@ -55,30 +49,11 @@ class Pair:
     facts: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Comparison:
+@dataclass(frozen=True, kw_only=True)
+class Comparison(Setting):
     """Pairs of one architecture on one data set."""
 
-    model_name: str
-    model_kwargs: dict[str, Any]
-    model: Module
-    data: str
-    domains: Domains
-    transform: Literal["paper", "timm", "digits"]
-    data_config: dict[str, Any]
     pairs: tuple[Pair, ...]
-
-    @property
-    def facts(self) -> dict[str, Any]:
-        """What a record keeps of the images."""
-        return {
-            "data": self.data,
-            "data_fingerprint": self.domains.fingerprint,
-            "classes": list(self.domains.classes),
-            "skipped": list(self.domains.skipped),
-            "image_shape": list(self.data_config["input_size"]),
-            "transform": self.transform,
-        }
 
 
 def load_pairs(options: PairOptions) -> Comparison:
@@ -88,36 +63,13 @@ def load_pairs(options: PairOptions) -> Comparison:
         InputError: If checkpoints, images and options do not fit each other.
     """
     sources = [Source.find(path, options.weights) for path in options.finetuned]
-    shared = shared_options(sources, options)
-    domains = load_domains(
-        shared["data"],
-        envs=shared["envs"],
-        skip_unreadable=options.skip_unreadable or bool(shared["skip_unreadable"]),
-    )
-    kwargs = shared["model_kwargs"] or {}
-    model = create_model(shared["model"], len(domains.classes), **kwargs).eval()
-    data_config = resolve_model_data_config(model)
-    if shared["image_size"]:
-        data_config["input_size"] = (3, shared["image_size"], shared["image_size"])
-    if shared["transform"] == "digits":
-        check_transform("digits", domains)
-        data_config["input_size"] = (3, SIZE, SIZE)
-    check_network(model, data_config["input_size"])
+    setting = load_setting(sources, options)
     labels = labels_of(sources)
     pairs = [
-        _pair(label, source, model, domains, options)
+        _pair(label, source, setting.model, setting.domains, options)
         for label, source in zip(labels, sources, strict=True)
     ]
-    return Comparison(
-        model_name=shared["model"],
-        model_kwargs=kwargs,
-        model=model,
-        data=shared["data"],
-        domains=domains,
-        transform=shared["transform"],
-        data_config=data_config,
-        pairs=tuple(pairs),
-    )
+    return Comparison(**vars(setting), pairs=tuple(pairs))
 
 
 def _pair(
@@ -140,7 +92,7 @@ def _pair(
         "pretrained": str(before),
         "pretrained_sha256": sha0,
         "head": head,
-        **_run_facts(source, splits),
+        **source.facts(splits),
         "iid_images": sum(len(images[e]) for e in images if splits[e] != "ood"),
         "ood_images": sum(len(images[e]) for e in images if splits[e] == "ood"),
     }
@@ -202,38 +154,6 @@ def _images(
     source: Source, domains: Domains, options: PairOptions
 ) -> tuple[dict[str, Indices], dict[str, str]]:
     """Held-out images of training environments, all images of others."""
-    run, trained_on = source.run_options, source.trained_on(domains, options)
-    test_envs = options.test_env or tuple(run["test_env"] if run else ())
-    for name in options.test_env:
-        if name not in domains.environments:
-            raise InputError(
-                f"test environment '{name}' is not among {', '.join(domains.environments)}: "
-                "change --test_env"
-            )
-        if name in trained_on:
-            raise InputError(
-                f"'{source.path}' was trained on '{name}'; an environment that it has not seen "
-                "was expected: change --test_env"
-            )
-    images, splits = {}, {}
-    for name, env in domains.environments.items():
-        is_training = name in trained_on
-        kept, held_out = holdout(env, run["split_seed"] if run and is_training else 0)
-        images[name] = held_out if is_training else np.concatenate([held_out, kept])
-        splits[name] = "ood" if name in test_envs else "iid" if is_training else "given"
+    splits = source.splits(domains, options)
+    images = {env: source.parts(domains, env, split)[1] for env, split in splits.items()}
     return images, splits
-
-
-def _run_facts(source: Source, splits: dict[str, str]) -> dict[str, Any]:
-    envs = {
-        "train_envs": [env for env, split in splits.items() if split != "ood"],
-        "test_envs": [env for env, split in splits.items() if split == "ood"],
-    }
-    run = source.run_options
-    if run is None:
-        return dict.fromkeys(RECIPE) | {"from_scratch": False, "train_loss": None} | envs
-    metrics = source.path / "metrics.jsonl"
-    lines = metrics.read_text().splitlines() if metrics.is_file() else []
-    loss = json.loads(lines[-1])["train_loss"] if lines else None
-    known = {name: run[name] for name in RECIPE}
-    return known | {"from_scratch": run["pretrained"] == "none", "train_loss": loss} | envs

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from core.errors import InputError
 from finetuning.config import TrainConfig
 from finetuning.train import train
 from probes.pairs import load_pairs
-from probes.sources import PairOptions, example_runs
+from probes.sources import PairOptions, RunOptions, Source, example_runs
 from tests.image_files import write_domains
 
 
@@ -51,3 +52,57 @@ def test_images_that_changed_since_training_are_refused(tmp_path: Path) -> None:
     shutil.copy(data / "art" / "cat" / "0.png", data / "art" / "cat" / "9.png")
     with pytest.raises(InputError, match="not those that"):
         load_pairs(PairOptions(finetuned=(run,)))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    """A copy of an embedded run, to be damaged."""
+    return Path(shutil.copytree(example_runs()[0], tmp_path / "run"))
+
+
+WRONG_OPTIONS = {
+    "model": 3,
+    "model_kwargs": [1],
+    "data": None,
+    "image_size": "big",
+    "transform": "none",
+    "envs": "ink",
+    "skip_unreadable": 1,
+    "drop_rate": "high",
+    "seed": 0.5,
+    "steps": [1],
+    "optimizer": "lbfgs",
+    "lr": "fast",
+    "pretrained": 3,
+    "test_env": [1],
+    "split_seed": None,
+}
+
+
+@pytest.mark.parametrize("name", RunOptions.__annotations__)
+def test_an_option_of_the_wrong_type_is_named_with_the_file(name: str, run: Path) -> None:
+    file = run / "config.yaml"
+    options = yaml.safe_load(file.read_text())
+    file.write_text(yaml.safe_dump(options | {name: WRONG_OPTIONS[name]}))
+    with pytest.raises(InputError, match=rf"config\.yaml' says {name}: .*restore the file"):
+        Source.find(str(run), "final")
+    file.write_text(yaml.safe_dump({k: v for k, v in options.items() if k != name}))
+    with pytest.raises(InputError, match=rf"config\.yaml' lacks {name};"):
+        Source.find(str(run), "final")
+
+
+@pytest.mark.parametrize(
+    "content", ['{"data_finger', "", "[1]", "{}", '{"data_fingerprint": 1, "classes": 2}']
+)
+def test_a_damaged_run_json_is_one_sentence(content: str, run: Path) -> None:
+    (run / "run.json").write_text(content)
+    with pytest.raises(InputError, match=r"run\.json' .*restore the file"):
+        load_pairs(PairOptions(finetuned=(str(run),)))
+
+
+@pytest.mark.parametrize("content", ['{"train_lo', "[1]", "{}", '{"train_loss": "low"}'])
+def test_a_damaged_metrics_file_is_one_sentence(content: str, run: Path) -> None:
+    with (run / "metrics.jsonl").open("a") as file:
+        file.write(content)
+    with pytest.raises(InputError, match=r"metrics\.jsonl.*restore the file"):
+        load_pairs(PairOptions(finetuned=(str(run),)))
