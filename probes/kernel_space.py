@@ -14,14 +14,14 @@ References:
     | The effective rank (Roy & Vetterli, 2007)
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import norm
 
-from analysis.intervals import LEVEL, Row
+from analysis.jackknife import NUM_GROUPS as NUM_GROUPS
+from analysis.jackknife import jackknife as jackknife
+from analysis.jackknife import jackknife_groups as jackknife_groups
 from core.records import Metric
 
 JACOT = "Jacot et al. 2018, arXiv 1806.07572"
@@ -30,29 +30,24 @@ CORTES = "Cortes et al. 2012, JMLR 13"
 ROY = "Roy & Vetterli 2007, EUSIPCO"
 ARORA = "Arora et al. 2019, arXiv 1901.08584"
 END = "0 pretrained, 1 fine-tuned"
-NUM_GROUPS = 20
 SHARE: dict[str, Any] = {"low": 0.0, "high": 1.0}
 
 METRICS = {
     "kernel_distance": Metric(
         title="kernel distance",
         symbol="1 - cos(K_0, K_1)",
-        direction="lower",
         reference=FORT,
         **SHARE,
     ),
-    "kernel_distance_centred": Metric(
-        title="kernel distance, centred", direction="lower", reference=FORT, **SHARE
-    ),
+    "kernel_distance_centred": Metric(title="kernel distance, centred", reference=FORT, **SHARE),
     "kernel_change": Metric(
         title="relative kernel change",
         symbol="norm(K_1 - K_0) / norm(K_0)",
-        direction="lower",
         low=0.0,
         reference=FORT,
     ),
     "random_kernel_distance": Metric(
-        title="kernel distance, random move", direction="lower", reference=FORT, **SHARE
+        title="kernel distance, random move", reference=FORT, **SHARE
     ),
     "kernel_velocity": Metric(
         title="kernel distance per step since the last checkpoint",
@@ -94,7 +89,7 @@ METRICS = {
         **SHARE,
     ),
     "block_trace_share": Metric(title="share of the pretrained trace", reference=JACOT, **SHARE),
-    "float64_gap": Metric(
+    "kernel_float64_gap": Metric(
         title="difference of the kernel distance in float32 and float64",
         direction="lower",
         low=0.0,
@@ -103,8 +98,6 @@ METRICS = {
 
 Kernel = Float[np.ndarray, "N N"]
 OneHot = Float[np.ndarray, "N C"]
-Indices = Int[np.ndarray, " _"]
-Name = TypeVar("Name")
 
 
 def centred(kernel: Kernel) -> Kernel:
@@ -191,8 +184,21 @@ def permuted_alignments(
     return alignments
 
 
+def spectrum(kernel: Kernel) -> Float[np.ndarray, " N"]:
+    r"""Eigenvalues as shares of the trace, :math:`\lambda_i / \sum_j \lambda_j`, largest first.
+
+    Negative ones, which only rounding makes, are zero. NaN for a kernel that is zero.
+
+    Example:
+        >>> spectrum(np.diag([1.0, 3.0]))
+        array([0.75, 0.25])
+    """
+    values = np.linalg.eigvalsh(kernel)[::-1].clip(min=0)
+    return values / values.sum() if values.any() else np.full_like(values, np.nan)
+
+
 def effective_rank(kernel: Kernel) -> float:
-    r"""Exponential of the entropy of the normalised eigenvalues.
+    r"""Exponential of the entropy of the spectrum.
 
     .. math:: \exp \Bigl( -\sum_i p_i \ln p_i \Bigr), \quad p_i = \lambda_i / \sum_j \lambda_j
 
@@ -206,8 +212,8 @@ def effective_rank(kernel: Kernel) -> float:
         >>> round(effective_rank(np.diag([2.0, 2.0, 2.0, 0.0])), 12)
         3.0
     """
-    values = np.linalg.eigvalsh(kernel).clip(min=0)
-    p = values[values > 0] / values.sum() if values.any() else np.array([np.nan])
+    p = spectrum(kernel)
+    p = p[p != 0]
     return float(np.exp(-(p * np.log(p)).sum()))
 
 
@@ -216,7 +222,8 @@ def label_energy(kernel: Kernel, onehot: OneHot, num: int) -> float:
 
     .. math:: \sum_{i \le k} \|u_i^T H Y\|^2 / \|H Y\|_F^2
 
-    Labels in no relation to the kernel have :math:`k / (N - 1)` on average.
+    Labels in no relation to the kernel have :math:`k / (N - 1)` on average. NaN where
+    :math:`k \ge N - 1`, since so many eigenvectors hold everything.
 
     Args:
         kernel: Kernel of the examples.
@@ -229,7 +236,7 @@ def label_energy(kernel: Kernel, onehot: OneHot, num: int) -> float:
     """
     y = onehot - onehot.mean(0)
     total = (y**2).sum()
-    if not total:
+    if not total or num >= len(kernel) - 1:
         return float("nan")
     vectors = np.linalg.eigh(centred(kernel))[1][:, -num:]
     return float(((vectors.T @ y) ** 2).sum() / total)
@@ -244,55 +251,3 @@ def one_hot(labels: Int[np.ndarray, " N"], num_classes: int) -> OneHot:
                [1., 0.]])
     """
     return np.eye(num_classes)[labels]
-
-
-def jackknife_groups(
-    strata: Int[np.ndarray, " N"], *, seed: int, num_groups: int = NUM_GROUPS
-) -> Int[np.ndarray, " N"]:
-    """A group for every example: random, of equal size up to one, every stratum spread evenly.
-
-    Example:
-        >>> groups = jackknife_groups(np.zeros(5, int), seed=0, num_groups=2)
-        >>> np.bincount(groups)
-        array([3, 2])
-    """
-    order = np.lexsort((np.random.default_rng(seed).random(len(strata)), strata))
-    groups = np.empty(len(strata), int)
-    groups[order] = np.arange(len(strata)) % min(num_groups, len(strata))
-    return groups
-
-
-def jackknife(
-    statistics: Callable[[Indices], Mapping[Name, float]], groups: Int[np.ndarray, " N"]
-) -> dict[Name, Row]:
-    r"""Values with the standard errors and normal intervals of the delete-group jackknife.
-
-    .. math:: \hat\sigma^2 = \frac{G - 1}{G} \sum_g (\theta_{-g} - \bar\theta)^2
-
-    There is no interval for a single group, or where a value is undefined without some group.
-
-    Args:
-        statistics: From indices of examples to values by name.
-        groups: Group of every example, from `jackknife_groups`.
-
-    References:
-        | The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), chapter 3
-    """
-    num, num_groups = len(groups), int(groups.max()) + 1
-    whole = statistics(np.arange(num))
-    if num_groups < 2:
-        return {name: {"value": v, "num_examples": num} for name, v in whole.items()}
-    without = [statistics(np.flatnonzero(groups != g)) for g in range(num_groups)]
-    return {
-        name: _row(value, np.array([part[name] for part in without]), num)
-        for name, value in whole.items()
-    }
-
-
-def _row(value: float, without: Float[np.ndarray, " G"], num_examples: int) -> Row:
-    row: Row = {"value": value, "num_examples": num_examples}
-    if not (np.isfinite(value) and np.isfinite(without).all()):
-        return row
-    stderr = float(np.sqrt((len(without) - 1) * without.var()))
-    half = float(norm.ppf((1 + LEVEL) / 2)) * stderr
-    return row | {"stderr": stderr, "low": value - half, "high": value + half}
