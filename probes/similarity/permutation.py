@@ -1,0 +1,93 @@
+"""What a similarity would be if the two representations had nothing to do with each other.
+
+Permuting the examples of one representation keeps both, and breaks the pairing.
+
+Shapes: P permutations.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import numpy as np
+from jaxtyping import Float
+from torch import Tensor
+
+from core.errors import InputError
+from probes.similarity.representation import Representation
+
+X = TypeVar("X")
+Y = TypeVar("Y", np.ndarray, Tensor, Representation)
+
+
+@dataclass(frozen=True)
+class NullComparison:
+    """A similarity beside its permutation null.
+
+    Attributes:
+        value: Of the examples as paired.
+        null: Of every permutation.
+    """
+
+    value: float
+    null: Float[np.ndarray, " P"]
+
+    @property
+    def mean(self) -> float:
+        """Mean of the null."""
+        return float(self.null.mean())
+
+    @property
+    def z(self) -> float:
+        """Standard deviations of the null between its mean and the value."""
+        return (self.value - self.mean) / float(self.null.std(ddof=1))
+
+    @property
+    def excess(self) -> float:
+        """Share of the way from chance to identity, (s - mean) / (1 - mean)."""
+        return (self.value - self.mean) / (1 - self.mean)
+
+    @property
+    def p_value(self) -> float:
+        """Probability of a value as high by chance (Phipson & Smyth, 2010); never zero."""
+        return (1 + int((self.null >= self.value).sum())) / (1 + len(self.null))
+
+    def quantile(self, probability: float) -> float:
+        """Quantile of the null."""
+        return float(np.quantile(self.null, probability))
+
+
+def permutation_null(
+    statistic: Callable[[X, Y], float], x: X, y: Y, num: int = 200, *, seed: int = 0
+) -> NullComparison:
+    """Compare a similarity with its values under permutations of the examples of `y`.
+
+    For CKA give `Representation.of(x)` and `Representation.of(y)`: norms and kernels are then
+    computed once, and a permutation costs one cross-product.
+
+    Args:
+        statistic: Similarity of x and y, one where they are identical; of a distance its cosine.
+        x: First representation, in whatever form the statistic takes it.
+        y: Second one, which can be indexed by an order of its examples.
+        num: Permutations.
+        seed: Of the permutations.
+
+    Raises:
+        InputError: If no permutation changes the statistic, or fewer than 2 are asked for.
+
+    Example:
+        >>> from probes.similarity import Representation, linear_cka
+        >>> x = Representation.of(torch.randn(30, 4))
+        >>> permutation_null(linear_cka, x, x, num=19).p_value
+        0.05
+    """
+    if num < 2:
+        raise InputError(f"{num} permutations have no spread; at least 2 were expected, say 200")
+    value, generator = statistic(x, y), np.random.default_rng(seed)
+    null = [statistic(x, y[generator.permutation(len(y))]) for _ in range(num)]
+    if max(null) == min(null):
+        raise InputError(
+            f"all {num} permutations give {null[0]:.4g}; a statistic that depends on which "
+            "example is which was expected"
+        )
+    return NullComparison(value, np.array(null))
