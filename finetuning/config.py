@@ -64,6 +64,8 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
     """Protocol that options left out default to; `auto` is `digits` on digits, else `fixed`."""
     drop_rate: float = 0.9
     """Dropout rate on the penultimate features, 0 <= rate < 1; 0 is plain fine-tuning (ERM)."""
+    tangent: bool = False
+    """Train the network's first-order expansion around its start in place of the network."""
     seed: int = 0
     """Seed of the classifier, the batches, the augmentation, the dropout masks and the split."""
     batch_size: int = 32
@@ -113,6 +115,12 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
             _check_not_negative("milestones", milestone)
         for name in ("seed", "split_seed"):
             _check_seed(name, getattr(self, name))
+
+        if self.tangent and self.compile:
+            raise InputError(
+                "--tangent and --compile were both given; an expansion cannot be compiled: leave "
+                "one out"
+            )
 
     @property
     def from_scratch(self) -> bool:

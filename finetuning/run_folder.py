@@ -189,6 +189,7 @@ def _metadata(config: TrainConfig, step: int) -> dict[str, Any]:
         "model": config.model,
         "step": step,
         "drop_rate": config.drop_rate,
+        "tangent": config.tangent,
         "seed": config.seed,
         "pretrained": config.pretrained,
     }

@@ -24,7 +24,9 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Module
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from core.errors import InputError
 from core.linearization import displacement, first_order
 
 
@@ -41,6 +43,9 @@ class TangentModel(Module):
         model: The network; it keeps its trainable weights, buffers and hooks. Its BatchNorm
             layers must be on their running statistics, which are constants here.
 
+    Raises:
+        InputError: If a BatchNorm layer would use the statistics of the batch.
+
     Example:
         >>> layer = torch.nn.Linear(2, 1, bias=False)  # linear: its own expansion
         >>> tangent = TangentModel(layer)
@@ -51,6 +56,7 @@ class TangentModel(Module):
 
     def __init__(self, model: Module) -> None:
         super().__init__()
+        _check_statistics(model)
         self.model = model
         self.origin = {name: p.detach().clone() for name, p in model.named_parameters()}
 
@@ -71,6 +77,16 @@ class TangentModel(Module):
         weights = {name: p.detach() for name, p in self.model.named_parameters()}
         delta = displacement(self.origin, weights)
         return first_order(lambda p: functional_call(self.model, p, (x,)), self.origin, delta)
+
+
+def _check_statistics(model: Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, _BatchNorm) and module.training:
+            raise InputError(
+                f"the BatchNorm layer '{name}' uses the statistics of the batch, around which "
+                "there is no expansion in the weights alone; running statistics were expected: "
+                "give --freeze_bn true"
+            )
 
 
 @contextmanager

@@ -4,6 +4,8 @@ r"""Fine-tune a network with (very large) dropout on its penultimate features, o
     python -m finetuning.train --model resnet50 --pretrained resnet50.safetensors \
         --data PACS --test_env sketch --drop_rate 0.9 --output runs/sketch
 
+    python -m finetuning.train --tangent --output runs/tangent   # its first-order expansion
+
 The run folder (see `finetuning.run_folder`) holds the weights before, after and at the best
 i.i.d. accuracy. A killed run continues with the same command and ends with the same weights.
 """
@@ -34,6 +36,7 @@ from finetuning.evaluation import evaluate, summary
 from finetuning.noise import dropout
 from finetuning.run_folder import RunFolder
 from finetuning.setup import Setup, prepare
+from finetuning.tangent import TangentModel
 
 CHECK_LOSS_EVERY = 10  # reading the loss waits for a GPU, so it is not done at every step
 
@@ -115,12 +118,19 @@ def start(config: TrainConfig, model: Module) -> Progress:
     optimizer.step()
     return Progress(
         model=model,
-        forward=torch.compile(model) if config.compile else model,  # type: ignore[arg-type]
+        forward=_forward(config, model),
         optimizer=optimizer,
         scheduler=scheduler,
         scaler=torch.amp.GradScaler(device.type, enabled=config.amp == "fp16"),  # type: ignore[attr-defined]
         averages={k: RunningAverage() for k in config.average or ()},
     )
+
+
+def _forward(config: TrainConfig, model: Module) -> Module:
+    """What computes the logits: the network, compiled or not, or its tangent model."""
+    if config.tangent:
+        return TangentModel(model)
+    return torch.compile(model) if config.compile else model  # type: ignore[return-value]
 
 
 def resume(progress: Progress, saved: dict[str, Any], folder: RunFolder) -> None:

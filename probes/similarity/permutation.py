@@ -2,22 +2,29 @@
 
 Permuting the examples of one representation keeps both, and breaks the pairing.
 
-Shapes: P permutations.
+Shapes: N examples, P permutations.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import numpy as np
-from jaxtyping import Float
-from torch import Tensor
+from jaxtyping import Float, Int64
 
 from core.errors import InputError
-from probes.similarity.representation import Representation
 
 X = TypeVar("X")
-Y = TypeVar("Y", np.ndarray, Tensor, Representation)
+Y = TypeVar("Y", bound="Examples")
+
+
+@runtime_checkable
+class Examples(Protocol):
+    """Anything that holds examples, and gives them in another order."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self: Y, order: Int64[np.ndarray, " N"], /) -> Y: ...
 
 
 @dataclass(frozen=True)

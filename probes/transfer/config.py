@@ -22,12 +22,14 @@ class TransferConfig(FeatureOptions):
     """Draws of few-shot examples."""
     folds: int = 5
     """Parts of an environment; each is tested by a probe trained on the others."""
+    draws: int = 5
+    """Permutations of the labels drawn as the null of scores."""
     groups: int = 10
     """Groups of examples that the jackknife leaves out in turn, for intervals of scores."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_least(repeats=2, folds=2, groups=2)
+        self.check_least(repeats=2, folds=2, draws=2, groups=2)
         if not self.shots or min(self.shots) < 1:
             raise InputError(f"--shots is {list(self.shots)}; positive numbers were expected")
         if not self.measures:

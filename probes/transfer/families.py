@@ -80,6 +80,10 @@ def _probes(subject: Subject, source: Source, config: TransferConfig) -> Stage:
     """A probe of every layer and, of several, one of all side by side."""
 
     def compute(_: Arrays) -> Iterator[Row]:
+        for where, group in source.tests.items():
+            chance = {"value": np.bincount(group.labels).max() / len(group)}
+            size = {"num_examples": len(group)}
+            yield {**where._asdict(), "metric": "chance_accuracy", **chance, **size}
         chosen = [[layer] for layer in subject.layers]
         chosen += [list(subject.layers)] if len(chosen) > 1 else []
         right: dict[tuple[str, Where], np.ndarray] = {}
@@ -173,8 +177,18 @@ def _scores(
             for name, score in scores.items():
                 value = lambda kept, f=score, x=x: {"": f(x[kept], group.labels[kept])}
                 yield attempted(name, lambda value=value: jackknife(value, groups)[""])
+                null = lambda f=score, x=x: permuted(f, x, group.labels, config)
+                yield attempted(f"null_{name}", null)
 
     return _stage(subject, layer, where, "scores", compute)
+
+
+def permuted(score: Score, x: np.ndarray, labels: np.ndarray, config: TransferConfig) -> Row:
+    """Mean and range of a score with permuted labels: what it gives for nothing at this size."""
+    generator = np.random.default_rng(config.seed)
+    drawn = np.array([score(x, generator.permutation(labels)) for _ in range(config.draws)])
+    row: Row = {"value": float(drawn.mean()), "stderr": float(drawn.std(ddof=1))}
+    return row | {"low": drawn.min(), "high": drawn.max(), "num_examples": len(labels)}
 
 
 def _probabilities(subject: Subject, group: Group) -> np.ndarray | None:

@@ -13,6 +13,7 @@ ACCURACY: dict[str, Any] = {"direction": "higher", "low": 0.0, "high": 1.0}
 DIFFERENCE: dict[str, Any] = {"low": -1.0, "high": 1.0}
 
 METRICS = {
+    "chance_accuracy": Metric(title="share of the largest class", low=0.0, high=1.0),
     "probe_accuracy": Metric(title="linear probe accuracy", reference=DINOV2, **ACCURACY),
     "knn_accuracy": Metric(
         title="k-nearest-neighbour accuracy", coordinate="k", reference=DINO, **ACCURACY
@@ -81,4 +82,11 @@ METRICS = {
         low=0.0,
         reference="Huang et al. 2022, arXiv 2106.09362",
     ),
+}
+METRICS |= {
+    f"null_{name}": Metric(
+        title=f"{METRICS[name].title}, labels permuted (mean and range of the draws)",
+        reference=METRICS[name].reference,
+    )
+    for name in ("logme", "h_score", "n_leep", "transrate", "leep", "nce")
 }

@@ -1,6 +1,7 @@
 """Tests for finetuning/tangent.py: the expansion, its gradient, and training with both."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,9 +12,12 @@ from torch.nn.functional import cross_entropy, dropout
 from torch.optim import SGD
 from torch.testing import assert_close
 
+from core.errors import InputError
 from core.linearization import displacement
 from core.models import insert_before_classifier
 from finetuning.tangent import TangentModel
+from finetuning.train import train, train_step
+from tests.finetuning.tiny import assert_same_runs, tiny_config, weights
 from tests.models import network
 
 LABELS = torch.tensor([0, 2])
@@ -123,3 +127,58 @@ def test_random_numbers_after_a_step_are_those_after_an_ordinary_one() -> None:
         wrapped(torch.ones(2, 6))
         drawn.append(torch.rand(3))
     assert_close(*drawn)
+
+
+def test_batch_statistics_have_no_tangent_model() -> None:
+    net = network("test_resnet")
+    with pytest.raises(
+        InputError, match=r"'conv1.1' uses the statistics of the batch.*--freeze_bn"
+    ):
+        TangentModel(net.model.train())
+
+
+@pytest.fixture
+def options() -> dict[str, object]:
+    return {"tangent": True, "freeze_bn": True, "average": (1,), "average_from": 1}
+
+
+def test_a_tangent_run_resumes_to_the_same_bytes(
+    tmp_path: Path, data: Path, options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(tiny_config(data, tmp_path / "whole", **options))
+    config = tiny_config(data, tmp_path / "killed", **options)
+    steps = []
+
+    def killed(*arguments: object) -> None:
+        steps.append(1)
+        if len(steps) == 4:
+            raise KeyboardInterrupt
+        train_step(*arguments)
+
+    monkeypatch.setattr("finetuning.train.train_step", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(config)
+    monkeypatch.undo()
+    assert_same_runs(whole, train(config))
+
+
+def test_the_first_step_is_that_of_the_ordinary_run(
+    tmp_path: Path, data: Path, options: dict[str, object]
+) -> None:
+    """At the start the network is its own expansion, gradient and dropout masks included."""
+    runs = {}
+    for tangent in (False, True):
+        chosen = options | {"tangent": tangent, "steps": 2, "checkpoint_every": 1}
+        runs[tangent] = train(tiny_config(data, tmp_path / str(tangent), **chosen))
+    first, second = (weights(run, "step_000001") for run in runs.values())
+    for name in first:
+        assert_close(first[name], second[name], atol=1e-6, rtol=1e-4)  # single precision
+    last, other = (weights(run) for run in runs.values())
+    assert any(not torch.allclose(last[name], other[name], rtol=1e-3) for name in last)
+
+
+def test_wrong_options_are_refused(tmp_path: Path, data: Path) -> None:
+    with pytest.raises(InputError, match="--tangent and --compile"):
+        tiny_config(data, tmp_path / "r", tangent=True, compile=True)
+    with pytest.raises(InputError, match="--freeze_bn true"):
+        train(tiny_config(data, tmp_path / "r", tangent=True))

@@ -3,11 +3,12 @@
 import numpy as np
 
 from probes.feature_groups import Where, at_equal_sizes, groups_of, halves, paired, whole
+from probes.feature_sets import FeatureSet
 from probes.subjects import pairs_of, subjects_of
 from tests.probes.feature_data import feature_set, part
 
 
-def two_environments(run: str, num: int = 12):
+def two_environments(run: str, num: int = 12) -> FeatureSet:
     parts = [part("a", "iid", num, seed=1), part("b", "iid", num, seed=2)]
     return feature_set(run, *parts, part("c", "ood", num, seed=3))
 

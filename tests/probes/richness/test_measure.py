@@ -116,5 +116,5 @@ def test_wrong_options_are_refused(options: dict[str, object], message: str) -> 
 def test_constant_features_are_refused_in_a_sentence(tmp_path: Path) -> None:
     config = tiny(tmp_path, "a", measures=("spectral", "class"))
     np.save(tmp_path / "a.npy", np.ones((60, 8), np.float32))
-    with pytest.raises(InputError, match="same for"):
+    with pytest.raises(InputError, match="all 60 examples are the same"):
         measure(config)
