@@ -5,9 +5,9 @@ r"""How did the neural tangent kernel change in a fine-tuning, and is it aligned
     python -m probes.ntk --model resnet50 --pretrained before.safetensors \
         --finetuned after.safetensors --data PACS --test_env sketch --output ntk
 
-Writes a record folder with both kernels in it, and prints a table. Run folders with checkpoints
-along the way (`finetuning.train --checkpoint_every`) also get the velocity of the kernel. A
-killed probe continues with the same command.
+Writes a record folder with both kernels and its PDF, and prints a table. Run folders with
+checkpoints along the way (`finetuning.train --checkpoint_every`) also get the velocity of the
+kernel. A killed probe continues with the same command.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from probes.ntk.config import NtkConfig
 from probes.ntk.measure import measure_with
 from probes.options import with_defaults
 from probes.partial import PartialResults
+from reports.kernels import write_report
 
 # Headings, metrics and positions of the columns of each table.
 DRIFT = (
@@ -60,7 +61,7 @@ def _cell(found: Estimate | None) -> str:
 
 
 def probe(config: NtkConfig) -> None:
-    """Measure, write the record folder, and print the tables."""
+    """Measure, write the record folder with its PDF, and print the tables."""
     config = with_defaults(config, "ntk")
     output = Path(config.output or "")
     check_new(output)
@@ -68,10 +69,11 @@ def probe(config: NtkConfig) -> None:
     record = measure_with(config, partial)
     with new_folder(output) as folder:
         record.write(folder)
+        write_report(record, folder, folder / "kernels.pdf")
     partial.remove()  # only now: a probe killed while it writes does not measure again
     print(f"kernel of the {config.layer}, value ± half of the 95 % interval (jackknife)")
     print(table(record, DRIFT), table(record, LABELS), sep="\n\n")
-    print(f"record: {output}")
+    print(f"report: {output / 'kernels.pdf'}")
 
 
 def main() -> None:

@@ -41,7 +41,7 @@ def network_of(model: Module, params: Weights, layer: str, dtype: torch.dtype | 
             f"{len(unknown)} of params are not in {type(model).__name__}: "
             f"{', '.join(sorted(unknown)[:3])}; its weights are those of named_parameters()"
         )
-    state = {name: tensor.detach() for name, tensor in (own | params).items()}
+    state = {name: _tracked(tensor) for name, tensor in (own | params).items()}
     state = {n: t.to(dtype) if t.is_floating_point() else t for n, t in state.items()}
     bad = [n for n, t in state.items() if t.is_floating_point() and not t.isfinite().all()]
     if bad:
@@ -51,6 +51,11 @@ def network_of(model: Module, params: Weights, layer: str, dtype: torch.dtype | 
         raise InputError("params holds no parameter of the model; a kernel needs at least one")
     weights = {name: state.pop(name) for name in moving}
     return Network(model, reader(model, layer), weights, state)
+
+
+def _tracked(tensor: Tensor) -> Tensor:
+    """The values for autograd to work with, which inference tensors only give as a copy."""
+    return tensor.clone() if tensor.is_inference() else tensor.detach()
 
 
 def reader(model: Module, layer: str) -> Callable[[Module, Tensor], Tensor]:

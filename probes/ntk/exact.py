@@ -9,7 +9,9 @@ References:
     | https://arxiv.org/abs/1806.07572
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 import torch
@@ -21,15 +23,16 @@ from tqdm import tqdm
 
 from core.command_line import parse_bytes
 from core.errors import InputError
-from probes.ntk.capture import Factors, Network, Weights, capture, stream
+from probes.ntk.capture import Factors, Network, Weights, stream
 from probes.ntk.checks import checked, network_of
+from probes.ntk.examples import Examples
 from probes.ntk.factors import WORKSPACE, Factor, Reduction, concatenate
-from probes.ntk.footprint import Footprint
-from probes.ntk.tiles import Sums, Tile, place
+from probes.ntk.plan import Budget, Plan
+from probes.ntk.tiles import Sums, Tile, num_pairs, place, rows_of_tiles
 
 Method = Literal["auto", "structured", "dense", "reference"]
+Read = Callable[[int, slice], Factors]
 DEFAULT_MEMORY = "2GB"
-MOST_ROUNDS = 4  # backward passes again and again cost more than tiles, from about here on
 
 
 def empirical_ntk(
@@ -93,7 +96,10 @@ def empirical_ntk(
 
 
 class Kernel:
-    """A kernel to be computed: what of which network, and how large its tiles may be."""
+    """A kernel to be computed: what of which network, and how large its tiles are."""
+
+    budget: Budget
+    plan: Plan
 
     def __init__(
         self,
@@ -110,7 +116,7 @@ class Kernel:
         self.groups = network.groups(blocks)
         self.whole = blocks is False
         budget = DEFAULT_MEMORY if memory is None else memory
-        self.budget = parse_bytes(budget) if isinstance(budget, str) else budget
+        self.memory = parse_bytes(budget) if isinstance(budget, str) else budget
         self.dtype, self.device = some.dtype, some.device
 
     def compute(
@@ -118,58 +124,64 @@ class Kernel:
     ) -> Tensor | dict[str, Tensor]:
         """All tiles, put together."""
         self.prepare(x1, x2)
-        shape = self.shape(len(x1), len(x1 if x2 is None else x2))
+        num, others = len(x1), None if x2 is None else len(x2)
+        self.plan = self.plan_in_memory(num, others)
+        shape = self.shape(num, num if others is None else others)
         names = dict.fromkeys(self.groups.values())
         kernels = {n: torch.zeros(shape, dtype=torch.float64, device=self.device) for n in names}
-        pairs = len(x1) * (len(x1) + 1) // 2 if x2 is None else len(x1) * len(x2)
-        with tqdm(total=pairs, unit="pair", disable=not progress) as bar:
-            for start in range(0, len(x1), self.block):
-                for tile, parts in self.row(x1, x2, start):
+        rows = rows_of_tiles(num, others, self.plan.height, self.plan.width)
+        total = sum(num_pairs(tile, symmetric=x2 is None) for row in rows for tile in row)
+        with tqdm(total=total, unit="pair", disable=not progress) as bar:
+            for row in rows:
+                for tile, parts in self.row(row, x1, x2):
                     for name, part in parts.items():
                         place(kernels[name], tile, part, mirrored=x2 is None)
-                    bar.update(_num_pairs(tile, symmetric=x2 is None))
+                    bar.update(num_pairs(tile, symmetric=x2 is None))
         return kernels[""] if self.whole else kernels
 
-    def prepare(self, x1: Tensor, x2: Tensor | None) -> None:
-        """Check network and examples, choose the sizes of tiles and passes."""
+    def prepare(self, x1: Examples, x2: Examples | None, processes: int = 1) -> None:
+        """Check network and examples, measure what an example takes of each process's memory."""
         if len(x1) == 0 or (x2 is not None and len(x2) == 0):
             raise InputError("there are no examples (N = 0); a kernel needs at least one")
         few = self._to_device(x1[:2] if x2 is None else torch.cat([x1[:1], x2[:1]]))
         self.network, self.num_outputs, need = checked(
             self.network, few, self.method, self.directions
         )
-        self.block = self.examples_a_pass = len(x1)
-        self.rounds = []
-        if self.method != "reference":
-            self._choose_sizes(need, x1, x2)
+        self.budget = Budget(
+            self.memory,
+            3 * WORKSPACE * self.dtype.itemsize,
+            need,
+            self.num_outputs,
+            full=self.reduction == "full",
+            processes=processes,
+        )
 
-    def _choose_sizes(self, need: Footprint, x1: Tensor, x2: Tensor | None) -> None:
-        """One block where everything fits; else blocks of rows, whose factors are kept.
+    def plan_in_memory(self, num: int, others: int | None) -> Plan:
+        """One tile where everything fits; else rows of tiles, whose factors are kept."""
+        if self.method == "reference":
+            return Plan(num, num if others is None else others, num)
+        self.budget.check()
+        whole = self.budget.one_tile(num) if others is None else None
+        return whole or self.budget.tiles(num, others)
 
-        One symmetric block keeps no factors: contractions happen on the way back, for a full
-        kernel in as many rounds as it takes to keep the gradients of a part of the weights.
-        """
-        gradients = sum(need.gradients.values())
-        room = self.budget - need.weights - 3 * WORKSPACE * self.dtype.itemsize
-        outputs = self.num_outputs if self.reduction == "full" else 1
-        passing = need.activations + outputs * gradients
-        smallest = passing + (2 if self.reduction == "full" else 1) * need.stored
-        if room < smallest:
-            raise InputError(
-                f"the memory budget of {self.budget / 1e6:.0f} MB does not hold one pair of "
-                f"examples; give at least {(self.budget - room + smallest) / 1e6 + 1:.0f}MB"
-            )
-        left = room // len(x1) - need.activations
-        if x2 is None and left > outputs * max(need.gradients.values()):
-            self.rounds = _rounds(need.gradients, left // outputs)
-            if len(self.rounds) <= MOST_ROUNDS:
-                return
-        self.rounds = []
-        self.block = max(1, int(room // smallest))
-        self.examples_a_pass = self.block
-        if x2 is None and len(x1) * need.stored + passing <= room:
-            self.block = len(x1)
-            self.examples_a_pass = max(1, (room - len(x1) * need.stored) // passing)
+    def of(self, network: Network) -> "Kernel":
+        """The same of another network."""
+        other = copy.copy(self)
+        other.network = network
+        return other
+
+    def on(self, device: torch.device) -> "Kernel":
+        """The same on a device."""
+        network = self.network
+        weights, others = (
+            {name: tensor.to(device) for name, tensor in tensors.items()}
+            for tensors in (network.weights, network.others)
+        )
+        moved = self.of(replace(network, weights=weights, others=others))
+        moved.device = device
+        if self.directions is not None:
+            moved.directions = self.directions.to(device)
+        return moved
 
     def shape(self, num: int, others: int) -> tuple[int, ...]:
         """Shape of the kernel."""
@@ -181,30 +193,35 @@ class Kernel:
         }[self.reduction]
 
     def row(
-        self, x1: Tensor, x2: Tensor | None, start: int
+        self, tiles: Sequence[Tile], x1: Examples, x2: Examples | None, read: Read | None = None
     ) -> Iterator[tuple[Tile, dict[str, Tensor]]]:
-        """The tiles that begin at one row, from left to right.
+        """Tiles that share their rows.
 
-        The row's examples go through the network once. Where the kernel is symmetric, only tiles
-        from the diagonal on are computed.
+        The rows' examples go through the network once.
+
+        Args:
+            tiles: Some of one row of the plan.
+            x1: Examples of the rows.
+            x2: Examples of the columns, if they are others.
+            read: Gives the factors of some examples of one side, where they have been kept.
         """
-        rows = slice(start, min(start + self.block, len(x1)))
+        others, rows = x1 if x2 is None else x2, tiles[0].rows
         if self.method == "reference":
-            cols = slice(0, len(x1 if x2 is None else x2))
-            yield Tile(rows, cols), self._reference(x1, x1 if x2 is None else x2)
+            for tile in tiles:
+                yield tile, self._reference(x1[tile.rows], others[tile.cols])
             return
-        if self.rounds:
-            yield Tile(rows, rows), self._streamed(x1[rows], None, self.rounds)
+        if self.plan.rounds:
+            yield tiles[0], self._streamed(x1[rows], None, self.plan.rounds)
             return
-        others, left = x1 if x2 is None else x2, self._factors(x1[rows])
-        for col in range(start if x2 is None else 0, len(others), self.block):
-            cols = slice(col, min(col + self.block, len(others)))
-            if x2 is None and col == start:
-                yield Tile(rows, cols), self._contracted(left, left)
-            elif self.reduction == "full":
-                yield Tile(rows, cols), self._contracted(left, self._factors(others[cols]))
+        read = read or (lambda side, part: self.factors((x1, others)[side][part]))
+        left = read(0, rows)
+        for tile in tiles:
+            if x2 is None and tile.cols == rows:
+                yield tile, self._contracted(left, left)
+            elif self.plan.captured:
+                yield tile, self._contracted(left, read(int(x2 is not None), tile.cols))
             else:
-                yield Tile(rows, cols), self._streamed(others[cols], left)
+                yield tile, self._streamed(others[tile.cols], left)
 
     def _streamed(
         self, x: Tensor, left: Factors | None, rounds: Sequence[Collection[str] | None] = (None,)
@@ -229,17 +246,22 @@ class Kernel:
     def _sums(self) -> Sums:
         return Sums(self.groups, self.num_outputs, self.reduction)
 
-    def _factors(self, x: Tensor) -> Factors:
-        passes = [
-            capture(self.network, self._to_device(part), self.directions)
-            for part in x.split(self.examples_a_pass)
-        ]
+    def factors(self, x: Tensor) -> Factors:
+        """The gradients of some examples, weight by weight."""
+        passes = [self._captured(part) for part in x.split(self.plan.examples_a_pass)]
         factors: Factors = {}
         for name in self.network.weights:
             parts = [found.pop(name) for found in passes if name in found]
             if parts:
                 factors[name] = concatenate(parts)
         return factors
+
+    def _captured(self, x: Tensor) -> Factors:
+        """Of one pass; what has come of all outputs makes room at once for what is to come."""
+        found: Factors = {}
+        visit = lambda name, _output, factor: found.__setitem__(name, factor)
+        stream(self.network, self._to_device(x), self.directions, visit, together=True)
+        return found
 
     def _contracted(self, left: Factors, right: Factors) -> dict[str, Tensor]:
         sums = self._sums()
@@ -271,20 +293,3 @@ class Kernel:
 
     def _to_device(self, x: Tensor) -> Tensor:
         return x.to(self.device, self.dtype if x.is_floating_point() else None)
-
-
-def _rounds(sizes: Mapping[str, int], room: int) -> list[list[str]]:
-    """The weights in order, cut where a round would outgrow the room."""
-    rounds, used = [[]], 0
-    for name, size in sizes.items():
-        if rounds[-1] and used + size > room:
-            rounds.append([])
-            used = 0
-        rounds[-1].append(name)
-        used += size
-    return rounds
-
-
-def _num_pairs(tile: Tile, *, symmetric: bool) -> int:
-    num, others = (s.stop - s.start for s in (tile.rows, tile.cols))
-    return num * (num + 1) // 2 if symmetric and tile.rows == tile.cols else num * others

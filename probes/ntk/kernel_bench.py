@@ -3,9 +3,10 @@
 Shapes: N examples of a split.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from analysis.intervals import Row
 from core.checkpoints import load_checkpoint
 from core.errors import InputError
+from core.linearization import Weights
 from core.loaders import InOrder, image_loader
 from core.models import classifier_name, float_state
 from core.records import provenance
@@ -22,14 +24,17 @@ from probes import kernel_space as ks
 from probes.linearity_bench import probe_device
 from probes.ntk.config import NtkConfig
 from probes.ntk.exact import empirical_ntk
+from probes.ntk.examples import text_digest
+from probes.ntk.ledger import mapped
+from probes.ntk.stored import stored_ntk
 from probes.nulls import random_displacement
 from probes.pairs import OWN_HEAD, Comparison, Pair
 from probes.partial import PartialResults
-from probes.taylor import Weights
 
 CHECKED_IN_FLOAT64 = 4  # images; enough to see rounding, cheap on any network
 WHOLE = ""  # name of the only block of a kernel that is not divided
 Blocks = Mapping[str, np.ndarray]
+Kernel = TypeVar("Kernel")
 
 
 @dataclass(frozen=True)
@@ -56,13 +61,13 @@ class Kernels:
     Attributes:
         before: At the pretrained weights, by block.
         after: At the fine-tuned weights, by block.
-        nulls: After random moves of the same size.
+        nulls: After random moves of the same size, by block.
         path: Steps and kernels of the checkpoints along the run, the ends among them.
     """
 
     before: Blocks
     after: Blocks
-    nulls: Sequence[np.ndarray]
+    nulls: Sequence[Blocks]
     path: Sequence[tuple[int, np.ndarray]]
 
 
@@ -106,8 +111,8 @@ class KernelBench:
             if path[-1][0] < pair.facts["steps"]:
                 path.append((pair.facts["steps"], total(blocks[1])))
         nulls = [
-            self._kernel(pair, self._moved(before, after, draw), examples, f"null {draw}")[WHOLE]
-            for draw in range(self.config.draws)
+            self._kernel(pair, self._moved(before, after, i), examples, f"move {i}", blocks=True)
+            for i in range(self.config.draws)
         ]
         return Kernels(blocks[0], blocks[1], nulls, path)
 
@@ -118,47 +123,47 @@ class KernelBench:
     def float64_gap(self, pair: Pair, examples: Examples) -> Row:
         """How far the kernel distance of a few images moves when computed in float64."""
         x = examples.x[:: -(-len(examples.x) // CHECKED_IN_FLOAT64)]
-        distances = [
-            ks.kernel_distance(
-                *(self._computed(pair, w, x, dtype)[WHOLE] for w in self.ends(pair))
-            )
+        kernels = (
+            [self._computed(empirical_ntk, pair, w, x, dtype=dtype) for w in self.ends(pair)]
             for dtype in (self.dtype, torch.float64)
-        ]
+        )
+        distances = [ks.kernel_distance(*(k.cpu().numpy() for k in both)) for both in kernels]  # type: ignore[union-attr]
         return {"value": abs(distances[0] - distances[1]), "num_examples": len(x)}
 
     def _kernel(
         self, pair: Pair, weights: Weights, examples: Examples, place: str, *, blocks: bool = False
     ) -> dict[str, np.ndarray]:
-        """A kernel by block, in the order of the network."""
-        found = self.partial.load_or_compute(
-            self._identity(pair, examples, place),
-            lambda: {
-                f"{i:04d}|{name}": kernel
-                for i, (name, kernel) in enumerate(
-                    self._computed(pair, weights, examples.x, self.dtype, blocks=blocks).items()
-                )
-            },
-        )
-        return {name.partition("|")[2]: found[name] for name in sorted(found)}
+        """A kernel by block, in the order of the network; computed, continued or found."""
+        name = text_digest(self._identity(pair, examples, place))[:24]
+        path = self.partial.folder / f"{name}.npy"
+        if not path.exists():
+            options = {"output": path, "blocks": blocks, "dtype": self.dtype, "progress": True}
+            options |= {"jobs": self.config.jobs, "disk": self.config.disk}
+            self._computed(stored_ntk, pair, weights, examples.x, **options)
+        kernel = mapped(path)
+        names = kernel.dtype.names
+        return {n: np.array(kernel[n]) for n in names} if names else {WHOLE: np.array(kernel)}
 
     def _computed(
-        self, pair: Pair, weights: Weights, x: Tensor, dtype: torch.dtype, *, blocks: bool = False
-    ) -> dict[str, np.ndarray]:
+        self,
+        compute: Callable[..., Kernel],
+        pair: Pair,
+        weights: Weights,
+        x: Tensor,
+        **options: object,
+    ) -> Kernel:
         try:
-            kernels = empirical_ntk(
+            return compute(
                 self.model,
                 {name: tensor.to(self.device) for name, tensor in weights.items()},
-                x.to(self.device),
+                x,
                 outputs="trace",
-                blocks=blocks,
                 layer=self.config.layer,
                 memory=self.config.memory,
-                dtype=dtype,
+                **options,
             )
         except InputError as error:
             raise InputError(f"run '{pair.run}': {error}") from error
-        parts = kernels if isinstance(kernels, dict) else {WHOLE: kernels}
-        return {name: kernel.cpu().numpy() for name, kernel in parts.items()}
 
     def _with_head(self, pair: Pair, weights: Weights) -> Weights:
         if self.config.head == "own":

@@ -8,7 +8,7 @@ import numpy as np
 from analysis.intervals import LEVEL, Row
 from probes import kernel_space as ks
 from probes.ntk.config import NtkConfig
-from probes.ntk.kernel_bench import Kernels, total
+from probes.ntk.kernel_bench import Blocks, Kernels, total
 from probes.sums import Key
 
 
@@ -24,7 +24,7 @@ def statistics(kernels: Kernels, onehot: ks.OneHot, layer: str) -> dict[Key, flo
     for name in ("label_alignment", "effective_rank"):
         first, last = (values[Key(name, layer, end)] for end in (0.0, 1.0))
         values[Key(f"{name}_change", layer, None)] = last - first
-    random = [ks.kernel_distance(k0, kernel) for kernel in kernels.nulls]
+    random = [ks.kernel_distance(k0, total(blocks)) for blocks in kernels.nulls]
     values[Key("random_kernel_distance", layer, None)] = float(np.mean(random))
     for (step0, a), (step1, b) in zip(kernels.path, kernels.path[1:], strict=False):
         velocity = ks.kernel_distance(a, b) / (step1 - step0)
@@ -60,6 +60,8 @@ def _block_values(kernels: Kernels) -> dict[Key, float]:
         if kernel.trace() or kernels.after[block].trace():
             distance = ks.kernel_distance(kernel, kernels.after[block])
             values[Key("kernel_distance", block, None)] = distance
+            random = [ks.kernel_distance(kernel, blocks[block]) for blocks in kernels.nulls]
+            values[Key("random_kernel_distance", block, None)] = float(np.mean(random))
             values[Key("block_trace_share", block, None)] = float(kernel.trace() / whole)
     return values
 
@@ -85,11 +87,15 @@ def part_of(kernels: Kernels, kept: np.ndarray) -> Kernels:
     """The kernels of some of the examples."""
     square = np.ix_(kept, kept)
     return Kernels(
-        before={name: kernel[square] for name, kernel in kernels.before.items()},
-        after={name: kernel[square] for name, kernel in kernels.after.items()},
-        nulls=[kernel[square] for kernel in kernels.nulls],
+        before=_part_of(kernels.before, square),
+        after=_part_of(kernels.after, square),
+        nulls=[_part_of(blocks, square) for blocks in kernels.nulls],
         path=[(step, kernel[square]) for step, kernel in kernels.path],
     )
+
+
+def _part_of(blocks: Blocks, square: tuple[np.ndarray, ...]) -> dict[str, np.ndarray]:
+    return {name: kernel[square] for name, kernel in blocks.items()}
 
 
 def _null_row(drawn: np.ndarray, num_examples: int) -> Row:

@@ -40,8 +40,22 @@ def measure(config: NtkConfig) -> Record:
 def measure_with(config: NtkConfig, partial: PartialResults) -> Record:
     """`measure` that keeps finished kernels in `partial` and leaves them there."""
     began = time.perf_counter()
-    comparison = load_pairs(config)
-    bench = KernelBench(config, comparison, partial)
+    bench = KernelBench(config, load_pairs(config), partial)
+    rows, arrays = rows_and_arrays(bench)
+    shared = {"probe": "ntk", "model": bench.comparison.model_name}
+    return Record(
+        probe="ntk",
+        config=asdict(config),
+        values=tidy([shared | row for row in rows]),
+        metrics=ks.METRICS,
+        provenance=_provenance(bench, time.perf_counter() - began),
+        arrays=arrays,
+    )
+
+
+def rows_and_arrays(bench: KernelBench) -> tuple[list[Row], dict[str, np.ndarray]]:
+    """Values of every run, split and environment; the kernels of every run and split."""
+    config, comparison = bench.config, bench.comparison
     rows: list[Row] = []
     arrays: dict[str, np.ndarray] = {}
     splits = [(pair, s) for pair in comparison.pairs for s in dict.fromkeys(pair.splits.values())]
@@ -52,18 +66,11 @@ def measure_with(config: NtkConfig, partial: PartialResults) -> Record:
         labels["checkpoint"] = pair.facts["sha256"][:12]
         rows += [labels | row for row in _split_rows(bench, split, examples, kernels)]
         if config.dtype == "float32" and split == next(iter(pair.splits.values())):
-            gap = {"metric": "float64_gap", "layer": config.layer, "split": split, "env": "all"}
-            rows.append(labels | gap | bench.float64_gap(pair, examples))
+            place = {"layer": config.layer, "split": split, "env": "all"}
+            gap = {"metric": "kernel_float64_gap"} | bench.float64_gap(pair, examples)
+            rows.append(labels | place | gap)
         arrays |= _arrays(f"{pair.run}|{split}", examples, kernels)
-    shared = {"probe": "ntk", "model": comparison.model_name}
-    return Record(
-        probe="ntk",
-        config=asdict(config),
-        values=tidy([shared | row for row in rows]),
-        metrics=ks.METRICS,
-        provenance=_provenance(bench, time.perf_counter() - began),
-        arrays=arrays,
-    )
+    return rows, arrays
 
 
 def _split_rows(
@@ -83,10 +90,14 @@ def _split_rows(
 
 
 def _arrays(label: str, examples: Examples, kernels: Kernels) -> dict[str, np.ndarray]:
-    """Both kernels, ordered by class and environment, and whose rows are whose."""
+    """Both kernels, ordered by class and environment, whose rows are whose, and spectra."""
+    k0, k1, *random = map(total, (kernels.before, kernels.after, *kernels.nulls))
     return {
-        f"{label}|K0": total(kernels.before),
-        f"{label}|K1": total(kernels.after),
+        f"{label}|K0": k0,
+        f"{label}|K1": k1,
+        f"{label}|spectrum0": ks.spectrum(ks.centred(k0)),
+        f"{label}|spectrum1": ks.spectrum(ks.centred(k1)),
+        f"{label}|spectrum_random": np.stack([ks.spectrum(ks.centred(k)) for k in random]),
         f"{label}|labels": examples.labels,
         f"{label}|envs": examples.envs,
         f"{label}|images": examples.images,
@@ -102,12 +113,23 @@ def _provenance(bench: KernelBench, seconds: float) -> dict[str, object]:
             for pair in comparison.pairs
         ],
         **comparison.facts,
-        environments=bench.env_names,
         device=str(bench.device),
         dtype=config.dtype,
         seed=config.seed,
-        num_draws=config.draws,
-        num_permutations=config.permutations,
-        intervals=f"delete-group jackknife over examples, at most {ks.NUM_GROUPS} groups; normal",
+        kernels=kernel_facts(bench),
         seconds=round(seconds, 1),
     )
+
+
+def kernel_facts(bench: KernelBench) -> dict[str, object]:
+    """How the kernels were made, for the provenance of a record that holds them."""
+    config = bench.config
+    return {
+        "layer": config.layer,
+        "head": config.head,
+        "samples": config.samples,
+        "environments": bench.env_names,
+        "num_draws": config.draws,
+        "num_permutations": config.permutations,
+        "intervals": f"delete-group jackknife over examples, at most {ks.NUM_GROUPS} groups",
+    }

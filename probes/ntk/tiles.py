@@ -19,6 +19,36 @@ class Tile:
     cols: slice
 
 
+def rows_of_tiles(num: int, others: int | None, height: int, width: int) -> list[list[Tile]]:
+    """All tiles, those of a row together; of a symmetric kernel only from the diagonal on.
+
+    Args:
+        num: Examples.
+        others: Examples that they meet; none where they meet themselves.
+        height: Of a tile, at most; a symmetric kernel has tiles of height x height on its
+            diagonal.
+        width: Of a tile off the diagonal, at most.
+
+    Example:
+        >>> [len(row) for row in rows_of_tiles(5, None, 2, 1)]
+        [4, 2, 1]
+    """
+    rows = []
+    for start in range(0, num, height):
+        block = slice(start, min(start + height, num))
+        first, last = (block.stop, num) if others is None else (0, others)
+        cols = [slice(col, min(col + width, last)) for col in range(first, last, width)]
+        diagonal = [block] if others is None else []
+        rows.append([Tile(block, part) for part in diagonal + cols])
+    return rows
+
+
+def num_pairs(tile: Tile, *, symmetric: bool) -> int:
+    """Pairs of examples in a tile, of which mirror images count once."""
+    num, others = (s.stop - s.start for s in (tile.rows, tile.cols))
+    return num * (num + 1) // 2 if symmetric and tile.rows == tile.cols else num * others
+
+
 class Sums:
     """Contractions of weight after weight, summed by group."""
 

@@ -15,10 +15,17 @@ from core.models import weight_groups
 from core.records import Record
 from finetuning.config import TrainConfig
 from finetuning.train import train
-from probes.kernel_space import effective_rank, kernel_distance, label_alignment, one_hot
+from probes.kernel_space import (
+    centred,
+    effective_rank,
+    kernel_distance,
+    label_alignment,
+    one_hot,
+)
 from probes.ntk import __main__ as command
-from probes.ntk import empirical_ntk
+from probes.ntk import empirical_ntk, stored
 from probes.ntk.config import NtkConfig
+from probes.ntk.ledger import Ledger
 from probes.ntk.measure import KernelBench, measure
 from probes.pairs import load_pairs
 from probes.partial import PartialResults
@@ -73,8 +80,8 @@ def value(record: Record, metric: str, at: float | None = None, **where: str) ->
     return select(record.values, metric, at=at, **where)["value"].item()
 
 
-def test_the_command_writes_a_record_and_nothing_else(folder: Path) -> None:
-    names = {"record.json", "values.parquet", "arrays.safetensors"}
+def test_the_command_writes_a_record_with_its_report_and_nothing_else(folder: Path) -> None:
+    names = {"record.json", "values.parquet", "arrays.safetensors", "kernels.pdf"}
     assert {path.name for path in folder.iterdir()} == names
     assert {path.name for path in folder.parent.iterdir()} == {"r"}
 
@@ -82,7 +89,11 @@ def test_the_command_writes_a_record_and_nothing_else(folder: Path) -> None:
 def test_every_metric_is_declared_and_has_its_interval(record: Record) -> None:
     values = record.values
     assert set(values["metric"]) == set(record.metrics)
-    measured = values[values["metric"] != "float64_gap"]
+    measured = values[values["metric"] != "kernel_float64_gap"]
+    energy = measured["metric"] == "label_energy"
+    few = energy & (measured["num_examples"] <= 10)  # no more images than classes
+    assert measured[few]["value"].isna().all()
+    measured = measured[~few]
     assert measured[["stderr", "low", "high"]].notna().all(axis=None)
     assert ((measured["low"] <= measured["value"]) & (measured["value"] <= measured["high"])).all()
     assert set(values["env"]) == {"ink", "outline", "photo", "rotated", "all"}
@@ -98,11 +109,19 @@ def test_the_arrays_give_the_values_back(record: Record) -> None:
         )
         assert value(record, "effective_rank", at) == pytest.approx(effective_rank(kernel))
         assert value(record, "kernel_trace", at) == pytest.approx(kernel.diagonal().mean())
-    place = record.provenance["environments"].index("photo")
+    place = record.provenance["kernels"]["environments"].index("photo")
     kept = np.flatnonzero(record.arrays["erm|iid|envs"] == place)
     part = np.ix_(kept, kept)
     found = value(record, "kernel_distance", env="photo")
     assert found == pytest.approx(kernel_distance(k0[part], k1[part]))
+
+
+def test_the_spectra_are_those_of_the_centred_kernels(record: Record) -> None:
+    for name in ("0", "1"):
+        kernel, found = (record.arrays[f"erm|iid|{key}{name}"] for key in ("K", "spectrum"))
+        expected = np.linalg.svd(centred(kernel), compute_uv=False)  # of a symmetric matrix
+        np.testing.assert_allclose(found, expected / expected.sum(), atol=1e-12)
+    assert record.arrays["erm|iid|spectrum_random"].shape == (1, len(kernel))
 
 
 def test_the_arrays_are_ordered_by_class_and_environment(record: Record) -> None:
@@ -136,8 +155,10 @@ def test_the_blocks_share_the_trace(run: str, record: Record) -> None:
     groups = weight_groups(load_pairs(NtkConfig(finetuned=(run,))).model)
     assert list(shares["layer"]) == list(groups)
     assert shares["value"].sum() == pytest.approx(1)
-    distances = select(record.values, "kernel_distance", env="all", split="iid")
-    assert set(distances["layer"]) == {"logits", *groups}
+    for metric in ("kernel_distance", "random_kernel_distance"):
+        distances = select(record.values, metric, env="all", split="iid")
+        assert set(distances["layer"]) == {"logits", *groups}
+        assert (distances["value"] > 0).all()
 
 
 def test_the_velocity_follows_the_checkpoints(record: Record) -> None:
@@ -156,7 +177,7 @@ def test_few_checkpoints_are_chosen_and_the_ends_complete_the_path(
     assert list(rows["at"]) == [3]  # the last checkpoint is the fine-tuned end
     expected = value(record, "kernel_distance") / 3
     assert rows["value"].item() == pytest.approx(expected)
-    assert "float64_gap" not in set(record.values["metric"])
+    assert "kernel_float64_gap" not in set(record.values["metric"])
 
 
 def test_the_head_is_the_fine_tuned_one_unless_the_own_one_is_asked_for(
@@ -197,23 +218,27 @@ def test_the_same_seed_gives_the_same_numbers_and_another_moves_nulls_and_groups
     assert set(first.values["metric"][moved]) == drawn
 
 
-def test_a_killed_probe_continues(
+NUM_TILES = 6 * 7 // 2  # of a kernel of six images, one by one
+
+
+def test_a_killed_probe_continues_within_a_kernel(
     run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    compute, seen = KernelBench._computed, []
+    monkeypatch.setattr(stored, "LEAST_HEIGHT", 1)
+    write, seen = Ledger.write, []
 
-    def killed(self: KernelBench, *args: object, **options: object) -> dict:
+    def killed(self: Ledger, *args: object) -> None:
         seen.append(args)
-        if len(seen) == 2:
+        if len(seen) == NUM_TILES + 2:
             raise KeyboardInterrupt
-        return compute(self, *args, **options)
+        write(self, *args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(KernelBench, "_computed", killed)
+    monkeypatch.setattr(Ledger, "write", killed)
     options = {"envs": ("ink",), "checkpoints": 0, "dtype": "float64"}
     with pytest.raises(KeyboardInterrupt):
         measured(run, tmp_path / "r", **options)
     record = measured(run, tmp_path / "r", **options)
-    assert len(seen) == 2 + 2  # the first of three kernels was kept
+    assert len(seen) == 3 * NUM_TILES + 1  # of three kernels, and the one that was lost
     assert not list(tmp_path.iterdir())
     assert_frame_equal(record.values, measured(run, tmp_path / "r", **options).values)
 
@@ -225,6 +250,8 @@ def test_a_killed_probe_continues(
         (["--permutations", "0"], "at least 1"),
         (["--checkpoints", "-1"], "at least 0"),
         (["--memory", "much"], "not a size"),
+        (["--disk", "much"], "not a size"),
+        (["--jobs", "0"], "at least 1"),
         (["--memory", "1KB"], "run 'erm': the memory budget"),
         (["--envs", "sketch"], "sketch"),
     ],

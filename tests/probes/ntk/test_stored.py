@@ -1,0 +1,406 @@
+"""Tests for probes/ntk/stored.py: kernels on disk, by several processes, after being killed."""
+
+import importlib
+import itertools
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import Module
+
+from core.errors import InputError
+from probes.ntk import empirical_ntk, stored, stored_ntk
+from probes.ntk.exact import Kernel
+from probes.ntk.ledger import Ledger
+from probes.ntk.progress import watched
+from probes.ntk.tiles import num_pairs, rows_of_tiles
+
+NUM = 11
+
+
+class Images:
+    """Examples that are made when they are asked for."""
+
+    def __init__(self, x: Tensor) -> None:
+        self.x, self.most = x, 0
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, part: slice) -> Tensor:
+        found = self.x[part].clone()
+        self.most = max(self.most, len(found))
+        return found
+
+
+def network() -> Module:
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(2, 3, 3, padding=1), nn.GELU(), nn.Conv2d(3, 4, 3), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(4 * 16, 3)).eval()
+
+
+@pytest.fixture(autouse=True)
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stored, "LEAST_HEIGHT", 2)
+
+
+@pytest.fixture
+def problem() -> tuple[Module, dict, Tensor]:
+    model = network()
+    return model, dict(model.named_parameters()), torch.randn(NUM, 2, 6, 6)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Path:
+    return tmp_path / "K.npy"
+
+
+def flat(kernel: object) -> np.ndarray:
+    """Fields or entries of a kernel behind each other."""
+    if isinstance(kernel, dict):
+        return np.stack([part.numpy() for part in kernel.values()])
+    assert isinstance(kernel, np.ndarray | Tensor)
+    names = getattr(kernel.dtype, "names", None)
+    return np.stack([kernel[n] for n in names]) if names else np.asarray(kernel)
+
+
+def assert_near(found: object, truth: object) -> None:
+    a, b = flat(found), flat(truth)
+    assert a.shape == b.shape
+    np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * np.abs(b).max())
+
+
+@pytest.mark.parametrize("blocks", [False, True])
+@pytest.mark.parametrize("disk", ["1GB", 0])
+@pytest.mark.parametrize("rectangular", [False, True])
+@pytest.mark.parametrize("outputs", ["full", "trace", "diagonal"])
+def test_the_file_holds_the_kernel(
+    outputs: str, rectangular: bool, disk: str | int, blocks: bool, problem: tuple, output: Path
+) -> None:
+    x2 = problem[2][3:8] if rectangular else None
+    options = {"outputs": outputs, "blocks": blocks}
+    truth = empirical_ntk(*problem, x2, **options)  # type: ignore[call-issue]
+    found = stored_ntk(*problem, x2, output=output, disk=disk, **options)  # type: ignore[call-issue]
+    assert_near(found, truth)
+    assert isinstance(found, np.memmap) and not found.flags.writeable
+    if blocks:
+        assert isinstance(truth, dict) and found.dtype.names == tuple(truth)
+    assert [path.name for path in output.parent.iterdir()] == ["K.npy"]
+
+
+def test_too_small_a_disk_says_how_much_it_takes(
+    problem: tuple, output: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO"):
+        stored_ntk(*problem, output=output, outputs="trace", disk="1B")
+    assert "gradients need disk='1GB' to be computed once" in caplog.text
+
+
+@pytest.mark.parametrize("method", ["reference", "dense"])
+def test_methods_and_combinations(method: str, problem: tuple, output: Path) -> None:
+    options = {"outputs": torch.randn(3, 2), "method": method}
+    assert_near(stored_ntk(*problem, output=output, **options), empirical_ntk(*problem, **options))
+
+
+def test_several_processes_give_the_same(problem: tuple, output: Path) -> None:
+    truth = stored_ntk(*problem, output=output, outputs="trace")
+    threads = torch.get_num_threads()
+    found = stored_ntk(*problem, output=output.with_name("2.npy"), outputs="trace", jobs=2)
+    assert_near(found, truth)
+    assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("disk", ["1GB", 0])
+def test_devices_take_rows_in_turn(
+    disk: str | int, problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moved, on = [], Kernel.on
+    monkeypatch.setattr(
+        Kernel, "on", lambda self, device: moved.append(device) or on(self, device)
+    )
+    with joblib.parallel_config(backend="threading"):
+        found = stored_ntk(*problem, output=output, disk=disk, devices=["cpu", "cpu"])
+    assert_near(found, empirical_ntk(*problem))
+    assert len(moved) == (4 if disk else 2)  # two tasks, gradients first where they are kept
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_two_gpus(problem: tuple, output: Path) -> None:
+    found = stored_ntk(*problem, output=output, devices=["cuda:0", "cuda:1"])
+    assert_near(found, empirical_ntk(*problem))
+
+
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_clusters(backend: str, problem: tuple, output: Path) -> None:
+    options = {"output": output, "outputs": "trace", "jobs": 2}
+    if backend == "dask":
+        distributed = pytest.importorskip("dask.distributed")
+        cluster = distributed.Client(n_workers=2, threads_per_worker=1, dashboard_address=None)
+        with cluster, joblib.parallel_config(backend="dask"):
+            found = stored_ntk(*problem, **options)
+    else:
+        pytest.importorskip("ray")
+        importlib.import_module("ray.util.joblib").register_ray()
+        with joblib.parallel_config(backend="ray"):
+            found = stored_ntk(*problem, **options)
+    assert_near(found, empirical_ntk(*problem, outputs="trace"))
+
+
+KILLED = """
+import os, signal, sys
+import torch
+from test_stored import Images, Ledger, network, stored, stored_ntk
+
+torch.set_default_dtype(torch.float64)
+stored.LEAST_HEIGHT, write, left = 2, Ledger.write, [5]
+
+def then_die(self, tile, parts):
+    if not left[0]:  # in the middle of a tile
+        os.kill(os.getpid(), signal.SIGKILL)
+    left[0] -= 1
+    write(self, tile, parts)
+
+Ledger.write = then_die
+model, x = network(), torch.load(sys.argv[1])
+options = {"outputs": "trace", "disk": int(sys.argv[3])}
+stored_ntk(model, dict(model.named_parameters()), x, output=sys.argv[2], **options)
+"""
+
+
+@pytest.mark.parametrize("disk", [10**9, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_killed_process_loses_one_tile(
+    disk: int, problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save(problem[2], output.with_name("x.pt"))
+    words = [sys.executable, "-c", KILLED, str(output.with_name("x.pt")), str(output), str(disk)]
+    killed = subprocess.run(words, env=_environment(), capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not output.exists()
+    before = np.load(output.with_name(".K.npy.partial") / "kernel.npy")
+    assert 0 < np.count_nonzero(before) < before.size
+
+    tiles = _counted(monkeypatch, Ledger, "write")
+    passes = _counted(monkeypatch, Kernel, "factors")
+    found = stored_ntk(*problem, output=output, outputs="trace", disk=disk)
+    assert len(tiles) == sum(map(len, rows_of_tiles(NUM, None, 2, 2))) - 5
+    assert not (disk and passes)  # all gradients were on disk
+    assert np.array_equal(found[before != 0], before[before != 0])
+    assert_near(found, empirical_ntk(*problem, outputs="trace"))
+
+
+def _environment() -> dict[str, str]:
+    path = [str(Path(__file__).parent), str(Path(__file__).parents[2]), *filter(None, sys.path)]
+    return {"PYTHONPATH": ":".join(path), "OMP_NUM_THREADS": "1"}
+
+
+def _counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list:
+    """Calls of a method from now on."""
+    calls, method = [], getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *args: calls.append(args) or method(*args))
+    return calls
+
+
+@pytest.fixture
+def interrupted(problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
+    """Starts a kernel that stops after two tiles."""
+
+    def start(**options: object) -> Path:
+        with monkeypatch.context() as patch:
+            calls, write = itertools.count(), Ledger.write
+            stop = lambda *args: write(*args) if next(calls) < 2 else _stop()
+            patch.setattr(Ledger, "write", stop)
+            with pytest.raises(KeyboardInterrupt):
+                stored_ntk(*problem, output=output, outputs="trace", **options)
+        return output.with_name(".K.npy.partial")
+
+    return start
+
+
+def _stop() -> None:
+    raise KeyboardInterrupt
+
+
+def test_more_jobs_and_another_disk_may_continue(
+    interrupted: Callable, problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    interrupted()
+    tiles = _counted(monkeypatch, Ledger, "write")
+    with joblib.parallel_config(backend="threading", n_jobs=2):
+        found = stored_ntk(*problem, output=output, outputs="trace", disk=0)
+    assert_near(found, empirical_ntk(*problem, outputs="trace"))
+    assert len(tiles) == sum(map(len, rows_of_tiles(NUM, None, 2, 2))) - 2
+
+
+@pytest.mark.parametrize(
+    ("other", "name"),
+    [
+        ({"params": lambda p: {n: 2 * w for n, w in p.items()}}, "weights"),
+        ({"x1": lambda x: x + 1e-9}, "examples"),
+        ({"x1": lambda x: x[:-1]}, "examples"),
+        ({"outputs": "diagonal"}, "outputs"),
+        ({"blocks": True}, "blocks"),
+        ({"layer": "4"}, "layer"),
+        ({"method": "dense"}, "method"),
+        ({"dtype": torch.float32}, "weights"),
+    ],
+)
+def test_another_kernel_is_refused(
+    other: dict, name: str, interrupted: Callable, problem: tuple, output: Path
+) -> None:
+    folder = interrupted()
+    before = (folder / "kernel.npy").read_bytes()
+    model, params, x = problem
+    call = {"params": params, "x1": x, "outputs": "trace"}
+    call |= {n: value(call[n]) if callable(value) else value for n, value in other.items()}
+    with pytest.raises(InputError, match=f"unfinished kernel with another {name}; the same"):
+        stored_ntk(model, output=output, **call)
+    assert (folder / "kernel.npy").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        ("facts.json", lambda path: path.write_text("{")),
+        ("facts.json", lambda path: path.write_text(json.dumps({"num": 3}))),
+        ("kernel.npy", lambda path: path.write_bytes(path.read_bytes()[:300])),
+        ("done.npy", lambda path: path.write_bytes(b"")),
+        ("done.npy", lambda path: np.save(path, np.zeros(3, bool))),
+        ("factors/0_00000002.safetensors", lambda path: path.write_bytes(b"")),
+    ],
+)
+def test_damaged_files_are_said_and_not_used(
+    name: str, spoil: Callable, interrupted: Callable, problem: tuple, output: Path
+) -> None:
+    spoil(interrupted() / name)
+    with pytest.raises(InputError, match="remove it and run the same command again"):
+        stored_ntk(*problem, output=output, outputs="trace")
+
+
+def test_gradients_that_were_removed_come_again(
+    interrupted: Callable, problem: tuple, output: Path
+) -> None:
+    (interrupted() / "factors/0_00000002.safetensors").unlink()
+    found = stored_ntk(*problem, output=output, outputs="trace")
+    assert_near(found, empirical_ntk(*problem, outputs="trace"))
+
+
+def test_what_a_finished_kernel_left_is_removed(
+    interrupted: Callable, problem: tuple, output: Path
+) -> None:
+    (interrupted() / "kernel.npy").unlink()  # killed right after the rename
+    found = stored_ntk(*problem, output=output, outputs="trace")
+    assert_near(found, empirical_ntk(*problem, outputs="trace"))
+
+
+def test_larger_tiles_than_the_budget_holds_are_refused(
+    interrupted: Callable, problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "LEAST_HEIGHT", 6)
+    interrupted()
+    with pytest.raises(InputError, match="give at least") as error:
+        stored_ntk(*problem, output=output, outputs="trace", memory=1)
+    least = str(error.value).rpartition(" ")[2]
+    monkeypatch.setattr("probes.ntk.plan.Budget.holds", lambda *_: False)
+    with pytest.raises(InputError, match="begun with tiles of 6 x 6 examples.*fewer jobs"):
+        stored_ntk(*problem, output=output, outputs="trace", memory=least)
+
+
+@pytest.mark.parametrize("disk", ["1GB", 0])
+def test_examples_are_read_a_few_at_a_time(disk: str | int, problem: tuple, output: Path) -> None:
+    model, params, x = problem
+    x = x.repeat(6, 1, 1, 1) + torch.randn(66, 1, 1, 1)
+    lazy = Images(x), Images(x[:40])
+    found = stored_ntk(model, params, *lazy, output=output, outputs="trace", disk=disk)
+    assert_near(found, empirical_ntk(model, params, x, x[:40], outputs="trace"))
+    assert max(images.most for images in lazy) <= stored.READ_AT_ONCE
+
+
+def test_examples_of_the_wrong_number_are_said(problem: tuple, output: Path) -> None:
+    class Short(Images):
+        def __getitem__(self, part: slice) -> Tensor:
+            return self.x[part][:9]
+
+    model, params, x = problem
+    with pytest.raises(InputError, match=r"0 to 11 of Short are \(9, 2, 6, 6\); a tensor of 11"):
+        stored_ntk(model, params, Short(x), output=output)
+
+
+def test_an_existing_output_stays(problem: tuple, output: Path) -> None:
+    output.write_text("mine")
+    with pytest.raises(InputError, match="already exists and is never overwritten"):
+        stored_ntk(*problem, output=output)
+    assert output.read_text() == "mine"
+
+
+def test_wrong_places_leave_nothing(problem: tuple, output: Path) -> None:
+    (output.parent / "file").write_text("")
+    with pytest.raises(InputError, match="is a file; choose another"):
+        stored_ntk(*problem, output=output.parent / "file" / "K.npy")
+    for options, sentence in (
+        ({"memory": "1MB"}, "does not hold one pair of examples; give at least"),
+        ({"memory": "1MB", "jobs": 2}, "1 MB for 2 processes does not hold"),
+        ({"jobs": 0}, "jobs is 0"),
+        ({"devices": ["gpu9"]}, "device 'gpu9' cannot be used"),
+        ({"disk": "much"}, "not a size"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            stored_ntk(*problem, output=output, **options)
+    assert [path.name for path in output.parent.iterdir()] == ["file"]
+
+
+def test_a_full_disk_is_said_first(
+    problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr(stored.shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(InputError, match=r"take 0\.0 GB, .* has 0\.0 GB left"):
+        stored_ntk(*problem, output=output)
+    assert not list(output.parent.iterdir())
+
+
+def test_values_that_are_no_numbers_are_said(problem: tuple, output: Path) -> None:
+    model, params, x = problem
+    x[8] = torch.nan
+    with pytest.raises(InputError, match=r"examples 0 to 2 with 8 to 10 holds NaN"):
+        stored_ntk(model, params, x, output=output, outputs="trace")
+
+
+@pytest.mark.parametrize("others", [None, 5])
+@pytest.mark.parametrize(("height", "width"), [(11, 4), (4, 2), (3, 3), (1, 1)])
+def test_tiles_cover_every_pair_once(others: int | None, height: int, width: int) -> None:
+    seen = np.zeros((NUM, others or NUM), int)
+    pairs = 0
+    for tile in itertools.chain(*rows_of_tiles(NUM, others, height, width)):
+        seen[tile.rows, tile.cols] += 1
+        if others is None and tile.rows != tile.cols:
+            seen.T[tile.rows, tile.cols] += 1
+        pairs += num_pairs(tile, symmetric=others is None)
+    assert (seen == 1).all()
+    assert pairs == (NUM * (NUM + 1) // 2 if others is None else seen.size)
+
+
+def test_the_bar_begins_at_what_is_done(capsys: pytest.CaptureFixture) -> None:
+    done = [4]
+    with watched(10, lambda: done[0], "pair", shown=True):
+        done[0] = 10
+    shown = capsys.readouterr().err
+    assert " 4/10" in shown.partition("\r")[2].split("\r")[0] and "10/10" in shown
+
+
+def test_weights_made_for_inference_are_differentiated_all_the_same(output: Path) -> None:
+    with torch.inference_mode():
+        frozen = network()
+        x = torch.randn(3, 2, 6, 6)
+    model = network()
+    truth = empirical_ntk(model, dict(model.named_parameters()), x.clone())
+    weights = dict(frozen.named_parameters())
+    assert_near(empirical_ntk(frozen, weights, x), truth)
+    assert_near(stored_ntk(frozen, weights, x, output=output), truth)
