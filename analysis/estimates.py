@@ -15,7 +15,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 MINUS, DASH = "\u2212", "\u2013"
-_SMALL, _LARGE = 5e-4, 1e4  # below, three decimals would print 0.000
+_SMALL, _FINE, _LARGE = 5e-5, 0.01, 1e4  # below the first, four decimals would print 0.0000
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,11 @@ class Estimate:
 
 
 def number(x: float) -> str:
-    """Three decimals up to ten, four digits above, powers of ten outside; a dash for NaN.
+    """Three decimals, a fourth below 0.01, four digits above ten, powers of ten outside.
 
     Example:
+        >>> number(0.00123), number(0.0123)
+        ('0.0012', '0.012')
         >>> [number(x) for x in (0.12345, 5, 123.456, 98765.4, 0, math.inf)]
         ['0.123', '5.000', '123.5', '9.9e4', '0.000', '∞']
         >>> number(2.34e-6) == f"2.3e{MINUS}6"
@@ -61,6 +63,8 @@ def number(x: float) -> str:
     if 0 < abs(x) < _SMALL or abs(x) >= _LARGE:
         mantissa, exponent = f"{x:.1e}".split("e")
         return f"{mantissa}e{int(exponent)}".replace("-", MINUS)
+    if 0 < abs(x) < _FINE:
+        return f"{x:.4f}".replace("-", MINUS)
     digits = math.floor(math.log10(abs(x))) if abs(x) >= 1 else 0
     return f"{x:.{max(0, 3 - digits)}f}".replace("-", MINUS)
 

@@ -48,12 +48,13 @@ class Verdict:
         env: Environment, `all` where pooled.
         split: `iid`, `ood`, or `given` where the split is unknown.
         word: The verdict.
-        value: R2 of the features at alpha = 1; for a comparison the difference.
+        value: The number judged: R2 of the features at alpha = 1, a difference of two of them, or
+            a kernel distance.
         low: Lower end of its 95 % interval.
         high: Upper end.
         sentence: Why, with every number that decided.
         neighbours: What the value has to be read against, by name.
-        lazy_radius: alpha* on the same images; NaN for a comparison.
+        lazy_radius: alpha* on the same images, beside R2; NaN elsewhere.
         is_control: Whether the run started from scratch.
     """
 
@@ -113,6 +114,22 @@ def verdict_word(r2: Estimate, radius: Estimate, control: Mapping[str, Estimate]
     if r2.low > 0 and (r2.high < HALF or radius.high < 1 or below_a_control):
         return "weakly non-linear"
     return "inconclusive"
+
+
+def compared(boundary: str, judged: Estimate, other: Estimate) -> str:
+    """On which side of another number a number lies, where the intervals tell.
+
+    Example:
+        >>> compared("0", Estimate(0.3, 0.2, 0.4), Estimate(0.0, 0.0, 0.0))
+        'above 0'
+    """
+    if judged.low > other.high:
+        return f"above {boundary}"
+    if judged.high < other.low:
+        return f"below {boundary}"
+    if not (judged.has_interval and other.has_interval):
+        return f"without an interval to tell it from {boundary}"
+    return f"not told apart from {boundary}"
 
 
 def _verdict(record: Record, run: str, split: str) -> Verdict:
@@ -178,25 +195,15 @@ def _sentence(
     nulls: Mapping[str, Estimate],
 ) -> str:
     half = Estimate(HALF, HALF, HALF)
-    clauses = [_against("0 (nothing moved)", r2, Estimate(0.0, 0.0, 0.0))]
-    clauses += [_against("1/2 (as much explained as left)", r2, half)] if r2.low > 0 else []
-    clauses += [_against(f"control {n} ({other})", r2, other) for n, other in control.items()]
+    clauses = [compared("0 (nothing moved)", r2, Estimate(0.0, 0.0, 0.0))]
+    clauses += [compared("1/2 (as much explained as left)", r2, half)] if r2.low > 0 else []
+    clauses += [compared(f"control {n} ({other})", r2, other) for n, other in control.items()]
     beside = ", ".join(f"{kind} {number(null.value)}" for kind, null in nulls.items())
     return (
         f"R² {r2} {' and '.join(clauses)}; lazy radius {radius} "
-        f"{_against('1', radius, Estimate(1.0, 1.0, 1.0))}. "
+        f"{compared('1', radius, Estimate(1.0, 1.0, 1.0))}. "
         f"Neighbours: exactly linear 1, {beside}."
     )
-
-
-def _against(boundary: str, judged: Estimate, other: Estimate) -> str:
-    if judged.low > other.high:
-        return f"above {boundary}"
-    if judged.high < other.low:
-        return f"below {boundary}"
-    if not (judged.has_interval and other.has_interval):
-        return f"without an interval to tell it from {boundary}"
-    return f"not told apart from {boundary}"
 
 
 def _untrained(record: Record, run: str) -> str:

@@ -1,5 +1,7 @@
 r"""How linear was a fine-tuning? Function space, block by block, beside nulls and controls.
 
+The tangent kernel before and after, on fewer images, has a section of its own.
+
     python -m probes.linearity                                    # the embedded example
     python -m probes.linearity --finetuned runs/erm runs/dropout  # run folders, compared
     python -m probes.linearity --model resnet50 --pretrained before.safetensors \
@@ -22,6 +24,7 @@ from core.models import weight_groups
 from core.records import Record, check_new, new_folder, provenance, tidy
 from probes.linearity_bench import Bench, Measured
 from probes.linearity_config import LinearityConfig
+from probes.linearity_kernels import kernel_section
 from probes.linearity_metrics import METRICS, example_rows, weight_rows
 from probes.options import with_defaults
 from probes.pairs import Comparison, load_pairs
@@ -50,6 +53,7 @@ def _measure(config: LinearityConfig, partial: PartialResults) -> Record:
     began = time.perf_counter()
     comparison = load_pairs(config)
     bench = Bench(config, comparison)
+    kernels = kernel_section(config, comparison, partial)
     sums: dict[str, dict[str, list[Measured]]] = {pair.run: {} for pair in comparison.pairs}
     units = [(pair, env) for pair in comparison.pairs for env in pair.images]
     for pair, env in tqdm(units, desc="probing", unit="environment"):
@@ -64,15 +68,17 @@ def _measure(config: LinearityConfig, partial: PartialResults) -> Record:
     return Record(
         probe="linearity",
         config=asdict(config),
-        values=tidy([shared | row for row in rows]),
-        metrics=METRICS,
-        provenance=_provenance(config, comparison, bench, time.perf_counter() - began),
-        arrays=_arrays(sums),
+        values=tidy([shared | row for row in [*rows, *kernels.rows]]),
+        metrics=METRICS | kernels.metrics,
+        provenance=_provenance(config, comparison, bench)
+        | kernels.facts
+        | {"seconds": round(time.perf_counter() - began, 1)},
+        arrays=_arrays(sums) | kernels.arrays,
     )
 
 
 def _provenance(
-    config: LinearityConfig, comparison: Comparison, bench: Bench, seconds: float
+    config: LinearityConfig, comparison: Comparison, bench: Bench
 ) -> dict[str, object]:
     return provenance(
         runs=[pair.facts for pair in comparison.pairs],
@@ -82,7 +88,6 @@ def _provenance(
         seed=config.seed,
         num_draws=config.draws,
         batch_size=bench.batch_size,
-        seconds=round(seconds, 1),
     )
 
 

@@ -40,6 +40,9 @@ class Bench:
         one = torch.zeros(1, *comparison.data_config["input_size"]).to(self.device, self.dtype)
         budget = parse_bytes(config.memory)
         self.batch_size = batch_size(self.model, one, budget, LARGEST_BATCH)
+        few = min(CHECKED_IN_FLOAT64, self.batch_size)
+        widening = torch.float64.itemsize // self.dtype.itemsize
+        self.num_checked = batch_size(self.model, one, budget, few, widening=widening)
 
     def measured(self, pair: Pair, env: str, part: str, partial: PartialResults) -> Measured:
         """Sums of one part in one environment, computed now or by an earlier process."""
@@ -51,13 +54,12 @@ class Bench:
     def float64_gap(self, pair: Pair) -> dict[str, float | int]:
         """How far R2 of the features moves when a few images are computed in float64."""
         env = next(iter(pair.images))
-        images = pair.images[env][:CHECKED_IN_FLOAT64]
+        images = pair.images[env][: self.num_checked]
         values = [
             self._explained_displacement(pair, env, images, dtype)
             for dtype in (self.dtype, torch.float64)
         ]
-        num = min(len(images), self.batch_size)
-        return {"value": abs(values[0] - values[1]), "num_examples": num}
+        return {"value": abs(values[0] - values[1]), "num_examples": len(images)}
 
     def _explained_displacement(
         self, pair: Pair, env: str, images: np.ndarray, dtype: torch.dtype

@@ -17,10 +17,14 @@ class LinearityConfig(ProbeOptions):
     alphas: tuple[float, ...] = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.25, 1.5)
     """Positions on the path: 0 is pretrained, 1 fine-tuned, more is beyond."""
     draws: int = 2
-    """Random and permuted displacements drawn as nulls."""
+    """Random and permuted displacements drawn as nulls of R2; that of the kernel is one."""
+    kernel_samples: int = 16
+    """Images per environment for the tangent kernel before and after; 0 leaves it out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_least(samples=1, detail_samples=1, draws=1)
+        self.check_least(samples=1, detail_samples=1, draws=1, kernel_samples=0)
+        if self.kernel_samples == 1:
+            raise InputError("--kernel_samples is 1; at least 2 were expected, or 0 for no kernel")
         if not self.alphas or min(self.alphas) <= 0:
             raise InputError(f"--alphas are {self.alphas}; positive numbers were expected")

@@ -7,10 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import ArrayLike
 
-from analysis.estimates import MINUS, Estimate, estimate, number, ordered, select
+from analysis.estimates import Estimate, estimate, number, ordered, select
 from analysis.verdicts import Verdict, controls, linearity_verdicts
 from core.records import Record
 from reports.figures import run_names, splits
@@ -20,6 +19,7 @@ from reports.style import (
     bar_handles,
     draw,
     legend,
+    log_ticks,
     panels,
     r2_axis,
     run_styles,
@@ -28,7 +28,6 @@ from reports.style import (
 )
 
 _NULLS = {"random displacement": "D", "permuted displacement": "s"}
-_NARROW = 300  # a logarithmic axis up to here needs ticks between the powers of ten
 _BLOCK_PANELS = {  # metric: title
     "explained_displacement": r"$R^2$ of the block's own output",
     "block_explained_displacement": r"$R^2$ of $\Phi$, block moved alone",
@@ -148,11 +147,8 @@ def _reciprocal_axes(axes: Axes) -> None:
     axes.set_xlim(min(low, 0.5), max(high, 2))
     above = axes.secondary_xaxis("top", functions=(_reciprocal, _reciprocal))
     above.set_xlabel(r"curvature ratio $\kappa = 1/\alpha^*$")
-    steps = (1, 2, 5) if high / low < _NARROW else (1,)
     for axis in (axes.xaxis, above.xaxis):
-        axis.set_major_locator(LogLocator(subs=steps, numticks=8))
-        axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}".replace("-", MINUS)))
-        axis.set_minor_locator(NullLocator())
+        log_ticks(axis, high / low)
 
 
 def _reciprocal(x: ArrayLike) -> np.ndarray:
@@ -176,7 +172,7 @@ def _blocks(record: Record, split: str) -> Drawing:
     row_height = max(0.19, 0.035 + 0.07 * len(names))
     figure, grid = panels(1, 3, 0.95 + row_height * len(layers), sharey=True)
     for axes, (metric, title) in zip(grid[0], _BLOCK_PANELS.items(), strict=True):
-        drawn = _bars(axes, record.values, metric, split, layers, styles)
+        drawn = bars(axes, record.values, metric, split, layers, styles)
         axes.set_title(title)
         if metric != "block_share":
             r2_axis(axes, drawn, which="x")
@@ -193,7 +189,7 @@ def weight_group_names(record: Record) -> list[str]:
     return ordered(select(record.values, "block_share"), "layer")
 
 
-def _bars(
+def bars(
     axes: Axes,
     values: pd.DataFrame,
     metric: str,

@@ -3,7 +3,6 @@
 Bands and whiskers are the intervals of the record; nothing is estimated here.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from reports.style import (
     TEXT_WIDTH,
     Drawing,
     RunStyle,
+    chunks,
     draw,
     legend,
     line_handles,
@@ -50,14 +50,14 @@ def run_names(record: Record) -> dict[str, str]:
     return {run: f"{run} (control)" if run in scratch else run for run in runs}
 
 
-def splits(record: Record) -> list[str]:
-    """The splits that the record has, `iid` before `ood`."""
-    return sorted(ordered(record.values, "split", metric="explained_displacement"))
+def splits(record: Record, metric: str = "explained_displacement") -> list[str]:
+    """The splits that a metric was measured on, `iid` before `ood`."""
+    return sorted(ordered(record.values, "split", metric=metric))
 
 
-def environments(record: Record) -> list[str]:
+def environments(record: Record, metric: str = "weight_accuracy") -> list[str]:
     """Single environments, those inside the distribution of the first run first."""
-    rows = select(record.values, "weight_accuracy")
+    rows = select(record.values, metric)
     rows = rows.loc[rows["env"] != "all", :].sort_values(by="split", kind="stable")
     return ordered(rows, "env")
 
@@ -67,12 +67,9 @@ def interpolation(record: Record) -> list[Drawing]:
 
     Long lists of runs continue on further figures.
     """
-    runs = list(run_names(record))
-    figures = math.ceil(len(runs) / ROWS_PER_FIGURE)
-    rows = math.ceil(len(runs) / figures)
-    chunks = [runs[i : i + rows] for i in range(0, len(runs), rows)]
+    parts = chunks(list(run_names(record)), ROWS_PER_FIGURE)
     with theme():
-        return [_interpolation(record, chunk) for chunk in chunks]
+        return [_interpolation(record, part) for part in parts]
 
 
 def _interpolation(record: Record, runs: Sequence[str]) -> Drawing:

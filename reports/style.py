@@ -10,17 +10,18 @@ import textwrap
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import matplotlib as mpl
 import numpy as np
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
-from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullLocator
 from matplotlib.typing import LineStyleType
 
 from analysis.estimates import MINUS
@@ -28,6 +29,8 @@ from analysis.estimates import MINUS
 TEXT_WIDTH = 6.3  # inches between the margins of the page
 TEXT_HEIGHT = 8.4  # leaves room for a caption on the same page
 LOG_BELOW = -1.0
+_NARROW = 300  # a logarithmic axis up to here needs ticks between the powers of ten
+_IMAGE_DPI = 300  # of heat maps; everything else is drawn with vectors
 _LETTERS, _HANDLE = 110, 8  # that fit in a line of a legend, that a line or bar takes
 
 _COLORS = (0, 1, 2, 3, 4, 5, 9, 7)
@@ -55,6 +58,9 @@ _THEME = {
     "svg.hashsalt": "lazyrich",  # element names depend on the drawing only
     "svg.fonttype": "path",  # the page looks the same whichever fonts are installed
 }
+
+
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -120,7 +126,8 @@ def panels(rows: int, columns: int, height: float, **options: bool | str) -> tup
 def draw(figure: Figure, alt: str, part: str = "", note: str = "") -> Drawing:
     """The figure as SVG; the same figure gives the same bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    metadata = {"Date": None, "Creator": None}
+    figure.savefig(buffer, format="svg", dpi=_IMAGE_DPI, metadata=metadata)
     return Drawing(buffer.getvalue(), alt, part, note)
 
 
@@ -145,6 +152,17 @@ def legend(figure: Figure, handles: Sequence[Artist]) -> None:
     figure.legend(handles=list(handles), loc="outside upper center", ncols=columns)
 
 
+def chunks(entries: Sequence[Entry], most: int) -> list[Sequence[Entry]]:
+    """Parts of nearly equal size, none longer than `most`.
+
+    Example:
+        >>> chunks(["a", "b", "c", "d"], 3)
+        [['a', 'b'], ['c', 'd']]
+    """
+    size = math.ceil(len(entries) / max(1, math.ceil(len(entries) / most)))
+    return [entries[i : i + size] for i in range(0, len(entries), size)]
+
+
 def wrapped(name: str, width: int) -> str:
     """A long name in lines of at most `width` letters, broken after punctuation if possible.
 
@@ -153,6 +171,14 @@ def wrapped(name: str, width: int) -> str:
         ['dropout0.9-', 'seed0']
     """
     return "\n".join(textwrap.wrap(name.replace("_", "_\u200b"), width)).replace("\u200b", "")
+
+
+def log_ticks(axis: Axis, ratio: float) -> None:
+    """Plain numbers on a logarithmic axis whose ends have this ratio."""
+    steps = (1, 2, 5) if ratio < _NARROW else (1,)
+    axis.set_major_locator(LogLocator(subs=steps, numticks=8))
+    axis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:g}".replace("-", MINUS)))
+    axis.set_minor_locator(NullLocator())
 
 
 def r2_axis(axes: Axes, values: Iterable[float], *, which: str) -> None:

@@ -86,24 +86,28 @@ def cell(found: Estimate | None) -> str:
     return str(found)
 
 
-def by_split(record: Record, quantities: Sequence[Quantity]) -> Table:
-    """A row per run and split, pooled over the environments of the split."""
+def by_split(
+    record: Record, quantities: Sequence[Quantity], metric: str = "explained_displacement"
+) -> Table:
+    """A row per run and split that has a metric, pooled over the environments of the split."""
     places = [
         {"run": run, "env": "all", "split": split}
         for run in run_names(record)
-        for split in splits(record)
+        for split in splits(record, metric)
     ]
     return _table(record, ("run", "split"), quantities, places)
 
 
-def by_environment(record: Record, quantities: Sequence[Quantity]) -> Table:
-    """A row per run and environment."""
-    found = select(record.values, "weight_accuracy", at=1.0)
+def by_environment(
+    record: Record, quantities: Sequence[Quantity], metric: str = "weight_accuracy"
+) -> Table:
+    """A row per run and environment that has a metric."""
+    found = select(record.values, metric)
     split_of = {(run, env): s for run, env, s in found[["run", "env", "split"]].to_numpy()}
     places = [
         {"run": run, "env": env, "split": split_of[run, env]}
         for run in run_names(record)
-        for env in environments(record)
+        for env in environments(record, metric)
         if (run, env) in split_of
     ]
     return _table(record, ("run", "env", "split"), quantities, places)
@@ -176,7 +180,7 @@ def _plain(found: Estimate | None) -> str:
 
 
 def recipes(record: Record) -> Table:
-    """How every run was made."""
+    """How every run was made; those whose makers are not known have no row."""
     header = ["Run", "Start", "Dropout", "Optimiser", "Learning rate", "Steps", "Seed", "Loss"]
     rows = [
         [
@@ -186,6 +190,7 @@ def recipes(record: Record) -> Table:
             _text(run["train_loss"]),
         ]
         for run in record.provenance["runs"]
+        if "from_scratch" in run and not run["run"].endswith("/init")
     ]
     return {"labels": 2, "header": header, "rows": rows}
 

@@ -5,6 +5,7 @@ behind the numbers travel inside the file.
 """
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import Any, Literal
 import typst
 
 from core.errors import InputError
-from core.records import check_writable
+from core.outputs import check_writable, whole_file
 
 TEMPLATES = Path(__file__).parent / "templates"
 _EPOCH = 0  # the time of writing would make every run's bytes differ
@@ -26,16 +27,23 @@ class Attachment:
     """A file to embed.
 
     Attributes:
-        path: Where it lies; its name is kept.
+        path: Where it lies.
         description: What it holds, for readers of the PDF.
         mime: Its media type.
         relationship: `source` of the document's text, or `data` behind its figures.
+        name: What it is called in the PDF; by default as on disk.
     """
 
     path: Path
     description: str
     mime: str
     relationship: Literal["source", "data"] = "data"
+    name: str = ""
+
+    @property
+    def shown_name(self) -> str:
+        """What it is called in the PDF."""
+        return self.name or self.path.name
 
 
 def typeset(
@@ -64,7 +72,7 @@ def typeset(
         for figure, svg in figures.items():
             (folder / figure).write_bytes(svg)
         for attachment in attachments:
-            shutil.copyfile(attachment.path, folder / attachment.path.name)
+            shutil.copyfile(attachment.path, folder / attachment.shown_name)
         listed = [_listed(attachment) for attachment in attachments]
         document = json.dumps({**data, "attachments": listed}, ensure_ascii=False, default=str)
         (folder / "data.json").write_text(document, encoding="utf-8")
@@ -75,7 +83,7 @@ def typeset(
 
 def _listed(attachment: Attachment) -> dict[str, str]:
     return {
-        "name": attachment.path.name,
+        "name": attachment.shown_name,
         "description": attachment.description,
         "mime": attachment.mime,
         "relationship": attachment.relationship,
@@ -100,7 +108,7 @@ def check_new_file(output: Path) -> None:
     Raises:
         InputError: If `output` exists, or its nearest existing parent is not writable.
     """
-    if output.exists():
+    if os.path.lexists(output):
         raise InputError(
             f"'{output}' already exists and is never overwritten; a new file was expected: "
             "choose another --output or move the old one away"
@@ -110,9 +118,6 @@ def check_new_file(output: Path) -> None:
 
 def write_new_file(output: Path, content: bytes) -> None:
     """Write a file that appears whole or not at all."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=output.parent) as folder:
-        whole = Path(folder) / output.name
-        whole.write_bytes(content)
+    with whole_file(output, parents=True) as unfinished:
+        unfinished.write_bytes(content)
         check_new_file(output)
-        whole.rename(output)

@@ -4,6 +4,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from pandas.testing import assert_frame_equal
@@ -15,12 +16,17 @@ from finetuning.train import train
 from probes import linearity
 from probes.linearity import measure
 from probes.linearity_config import LinearityConfig
+from probes.ntk.config import NtkConfig
+from probes.ntk.kernel_bench import KernelBench
+from probes.ntk.measure import measure as measure_kernels
 from probes.pairs import load_pairs
 from probes.sources import PairOptions
 from tests.image_files import write_domains
 
 TINY = {"samples": 12, "detail_samples": 3, "draws": 1, "alphas": (0.5, 1.0), "device": "cpu"}
-WORDS = ["--samples", "12", "--detail_samples", "3", "--draws", "1", "--alphas", "0.5", "1.0"]
+TINY |= {"kernel_samples": 0}  # two tests measure kernels
+WORDS = [w for k, v in TINY.items() if k != "alphas" for w in (f"--{k}", str(v))]
+WORDS += ["--alphas", "0.5", "1.0"]
 
 
 @pytest.fixture(autouse=True)
@@ -74,6 +80,29 @@ def test_the_arrays_give_the_values_back(record: Record) -> None:
     assert row["num_examples"].item() == 12
 
 
+def test_the_kernels_are_those_of_the_kernel_probe(runs: tuple[str, ...], tmp_path: Path) -> None:
+    options = {"finetuned": runs[:1], "envs": ("rotated",)}
+    config = LinearityConfig(
+        output=str(tmp_path / "r"), **options, **(TINY | {"kernel_samples": 3})
+    )
+    record = measure(config)
+    words = {"samples": 3, "draws": 1, "device": "cpu", "output": str(tmp_path / "k")}
+    alone = measure_kernels(NtkConfig(**options, **words))
+    rows = record.values[record.values["metric"].isin(list(alone.metrics))]
+    kernels, expected = (frame.drop(columns="probe") for frame in (rows, alone.values))
+    assert_frame_equal(kernels.reset_index(drop=True), expected)
+    assert record.provenance["kernels"] == alone.provenance["kernels"]
+    assert {name: record.metrics[name] for name in alone.metrics} == alone.metrics
+    for name, array in alone.arrays.items():
+        np.testing.assert_array_equal(record.arrays[name], array)
+
+
+def test_no_kernels_leave_no_trace(record: Record) -> None:
+    assert not any("kernel" in name for name in record.metrics)
+    assert not any(name.endswith("|K0") for name in record.arrays)
+    assert "kernels" not in record.provenance
+
+
 def test_running_statistics_that_moved_are_part_of_the_displacement(record: Record) -> None:
     share = record.values[record.values["metric"] == "buffer_share"].set_index("run")["value"]
     assert share["erm"] == share["dropout"] == 0  # BatchNorm frozen
@@ -114,12 +143,17 @@ def test_float32_is_close_to_float64(record: Record) -> None:
 def test_a_killed_probe_continues(
     runs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = LinearityConfig(finetuned=runs[:1], output=str(tmp_path / "r"), **TINY)
+    options = TINY | {"kernel_samples": 3, "envs": ("ink", "rotated")}
+    config = LinearityConfig(finetuned=runs[:1], output=str(tmp_path / "r"), **options)
+    kernel, kernels = KernelBench._computed, []
+    monkeypatch.setattr(
+        KernelBench, "_computed", lambda *a, **k: kernels.append(a) or kernel(*a, **k)
+    )
     compute, seen = linearity.Bench._compute, []
 
     def killed(self: linearity.Bench, *args: object) -> dict:
         seen.append(args)
-        if len(seen) == 4:
+        if len(seen) == 2:
             raise KeyboardInterrupt
         return compute(self, *args)  # type: ignore[arg-type]
 
@@ -127,7 +161,9 @@ def test_a_killed_probe_continues(
     with pytest.raises(KeyboardInterrupt):
         measure(config)
     measured = measure(config)
-    assert len(seen) == 4 + 5  # three parts of eight were kept
+    assert len(seen) == 2 + 3  # one part of four was kept
+    checks = 2 * 4  # two precisions at both ends, in each process
+    assert len(kernels) - checks == 2 * 3  # both splits: before, after and a random move, once
     assert not list(tmp_path.iterdir())  # and are gone when all is measured
     assert_frame_equal(measured.values, measure(config).values)
 
@@ -231,12 +267,13 @@ def wrong(case: str, runs: tuple[str, ...], folder: Path) -> tuple[list[str], st
         "twice": (["--finetuned", runs[0], runs[0]], "twice"),
         "memory": (["--finetuned", runs[0], "--memory", "1KB"], "needs at least"),
         "samples": (["--samples", "0"], "at least 1"),
+        "kernel": (["--kernel_samples", "1"], "at least 2 were expected, or 0"),
     }[case]
 
 
 CASES = (
     *["truncated", "mismatched", "code", "classes", "unfinished", "model", "environment"],
-    *["before", "same", "twice", "memory", "samples", "missing"],
+    *["before", "same", "twice", "memory", "samples", "missing", "kernel"],
 )
 
 

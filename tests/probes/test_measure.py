@@ -25,6 +25,7 @@ from tests.image_files import write_domains
 
 ERM, DROPOUT, SCRATCH = example_runs()
 TINY = {"samples": 5, "detail_samples": 2, "draws": 1, "alphas": (0.5, 1.5), "device": "cpu"}
+TINY |= {"kernel_samples": 0}  # tests/probes/test_linearity.py measures kernels
 
 
 @pytest.fixture(autouse=True)
