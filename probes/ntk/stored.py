@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 LEAST_ROWS = 8  # of tiles, so that a killed process loses little,
 LEAST_HEIGHT = 16  # as long as they have as many examples, fewer of which would take as long
 ROWS_A_TASK = 4  # so that tasks take about the same time, though rows of a triangle do not
+SMALL = 128  # examples: a kernel that is computed again rather than continued
 READ_AT_ONCE = 16  # examples
 
 
@@ -117,12 +118,13 @@ def stored_ntk(
     kernel.prepare(x1, x2, workers)
     problem = Problem(kernel, x1, x2)
     limit = parse_bytes(disk) if isinstance(disk, str) else disk
-    on_disk = method != "reference" and problem.factor_bytes <= limit
-    if limit < problem.factor_bytes:
+    at_once = problem.at_once(workers)
+    on_disk = method != "reference" and at_once is None and problem.factor_bytes <= limit
+    if at_once is None and limit < problem.factor_bytes:
         log.info(
             "gradients need disk='%.0fGB' to be computed once", problem.factor_bytes / 1e9 + 1
         )
-    kernel.plan = problem.plan(workers, captured=on_disk)
+    kernel.plan = at_once or problem.plan(workers, captured=on_disk)
     identity = problem.identity(outputs=outputs, layer=layer, method=method)
     facts = begun(folder, identity)
     if facts is None:
@@ -209,6 +211,12 @@ class Problem:
             **{name: text_digest(option) for name, option in options.items()},
         }
 
+    def at_once(self, workers: int) -> Plan | None:
+        """A small kernel as one tile, which nothing is kept for and a kill costs little."""
+        if self.kernel.method == "reference" or workers > 1 or self.x2 is not None:
+            return None
+        return self.kernel.budget.one_tile(len(self.x1)) if len(self.x1) <= SMALL else None
+
     def plan(self, workers: int, *, captured: bool) -> Plan:
         """As large as fits, in rows for all processes that are whole numbers of columns."""
         num, budget = len(self.x1), self.kernel.budget
@@ -235,7 +243,9 @@ class Problem:
         Raises:
             InputError: If they are larger than the budget holds.
         """
-        plan = replace(self.kernel.plan, height=facts["height"], width=facts["width"])
+        if self.kernel.plan.rounds and facts["height"] == facts["num"]:
+            return self.kernel.plan
+        plan = replace(self.kernel.plan, height=facts["height"], width=facts["width"], rounds=())
         if self.kernel.method != "reference" and not self.kernel.budget.holds(plan):
             raise InputError(
                 f"'{folder}' was begun with tiles of {plan.height} x {plan.width} examples, "

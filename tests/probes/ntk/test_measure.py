@@ -225,6 +225,7 @@ def test_a_killed_probe_continues_within_a_kernel(
     run: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stored, "LEAST_HEIGHT", 1)
+    monkeypatch.setattr(stored, "SMALL", 0)
     write, seen = Ledger.write, []
 
     def killed(self: Ledger, *args: object) -> None:

@@ -50,6 +50,7 @@ def network() -> Module:
 @pytest.fixture(autouse=True)
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stored, "LEAST_HEIGHT", 2)
+    monkeypatch.setattr(stored, "SMALL", 0)
 
 
 @pytest.fixture
@@ -94,6 +95,21 @@ def test_the_file_holds_the_kernel(
     if blocks:
         assert isinstance(truth, dict) and found.dtype.names == tuple(truth)
     assert [path.name for path in output.parent.iterdir()] == ["K.npy"]
+
+
+def test_a_small_kernel_is_one_tile(
+    problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "SMALL", NUM)
+    tiles = []
+    write = Ledger.write
+    monkeypatch.setattr(
+        Ledger, "write", lambda self, *args: tiles.append(args) or write(self, *args)
+    )
+    assert_near(
+        stored_ntk(*problem, output=output, blocks=True), empirical_ntk(*problem, blocks=True)
+    )
+    assert len(tiles) == 1
 
 
 def test_too_small_a_disk_says_how_much_it_takes(
@@ -160,7 +176,7 @@ import torch
 from test_stored import Images, Ledger, network, stored, stored_ntk
 
 torch.set_default_dtype(torch.float64)
-stored.LEAST_HEIGHT, write, left = 2, Ledger.write, [5]
+stored.LEAST_HEIGHT, stored.SMALL, write, left = 2, 0, Ledger.write, [5]
 
 def then_die(self, tile, parts):
     if not left[0]:  # in the middle of a tile
