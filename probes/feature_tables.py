@@ -25,8 +25,9 @@ def write_and_print(
     probe: str,
     measure_with: Callable[[Options, PartialResults], Record],
     columns: Sequence[Column],
+    write_report: Callable[[Record, Path, Path], Path] | None = None,
 ) -> None:
-    """Measure, write the record folder, and print its table.
+    """Measure, write the record folder, with its PDF where there is one, and print its table.
 
     Raises:
         InputError: If options, files and checkpoints do not fit, or the output exists.
@@ -38,10 +39,14 @@ def write_and_print(
     record = measure_with(config, partial)
     with new_folder(output) as folder:
         record.write(folder)
+        if write_report is not None:
+            write_report(record, folder, folder / f"{probe}.pdf")
     partial.remove()  # only now: a probe killed while it writes does not measure again
     print("value ± half of the 95 % interval")
     print(table(record, columns))
     print(f"record: {output}")
+    if write_report is not None:
+        print(f"report: {output / f'{probe}.pdf'}")
 
 
 def table(record: Record, columns: Sequence[Column]) -> str:

@@ -5,15 +5,16 @@ r"""How rich is a representation: its rank, collapse, redundancy and similarity 
     python -m probes.richness --model resnet50 --checkpoints before.pth after.pth --data PACS
     python -m probes.richness --features text.npy --labels labels.npy    # any encoder's features
 
-Writes a record folder, with spectra and layer maps in it, and prints a table. Features are kept
-in a cache, which other probes of the same checkpoints read. A killed probe continues with the same
-command.
+Writes a record folder, with spectra, layer maps and a PDF in it, and prints a table. Features are
+kept in a cache, which other probes of the same checkpoints read. A killed probe continues with the
+same command.
 """
 
 from core.command_line import run
 from probes.feature_tables import Column, write_and_print
 from probes.richness.config import RichnessConfig
 from probes.richness.measure import PROBE, measure_with
+from reports.richness import write_report
 
 COLUMNS = (
     Column("eff. rank", "effective_rank_centred"),
@@ -26,9 +27,14 @@ COLUMNS = (
 )
 
 
+def probe(config: RichnessConfig) -> None:
+    """Measure, write the record folder with its PDF, and print the table."""
+    write_and_print(config, PROBE, measure_with, COLUMNS, write_report)
+
+
 def main() -> None:
     """Entry point of `python -m probes.richness`."""
-    run(lambda config: write_and_print(config, PROBE, measure_with, COLUMNS), RichnessConfig)
+    run(probe, RichnessConfig)
 
 
 if __name__ == "__main__":

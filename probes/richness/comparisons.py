@@ -108,8 +108,9 @@ def similarity_rows(
     for name, similarity in SIMILARITIES.items():
         value = lambda kept, f=similarity: {"": f(x[kept], y[kept])}
         yield attempted(name, lambda value=value: jackknife(value, groups)[""])
-    representations = Representation.of(x), Representation.of(y)
-    null = permutation_null(linear_cka, *representations, config.permutations, seed=config.seed)
+    whole = Representation.of(x), Representation.of(y)
+    cka: Callable[[Representation, Representation], float] = linear_cka
+    null = permutation_null(cka, *whole, config.permutations, seed=config.seed)
     yield {
         "metric": "null_cka",
         "value": null.mean,

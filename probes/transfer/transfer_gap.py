@@ -74,8 +74,9 @@ def source_and_target_probes(
 ) -> TransferGap:
     """A probe trained on the source and one trained on the target, tested on the target.
 
-    Each chooses C by a tenth of its own training examples, as `dinov2_probe` does. No statistic
-    of the target reaches the source probe.
+    Each chooses C by a tenth of its own training examples, as `dinov2_probe` does, on features
+    scaled as one block, like those of `layer_probes`. No statistic of the target reaches the
+    source probe.
 
     Args:
         source_x: Source features of the network.
@@ -93,7 +94,8 @@ def source_and_target_probes(
     target = labelled(target_x, target_y, "target features")
     same_width(target.features, source.features.shape[1], "target features")
     _check_target(source, target, folds)
-    probe = dinov2_probe(source.features, source.labels, seed=seed).probe
+    width = source.features.shape[1]
+    probe = dinov2_probe(source.features, source.labels, blocks=(width,), seed=seed).probe
     target_right, converged = _cross_validated(target, folds, seed)
     return TransferGap(
         source_right=probe.predict(target.features) == target.labels,
@@ -125,7 +127,7 @@ def _cross_validated(
     right, converged = np.zeros(len(y), bool), []
     splitter = StratifiedKFold(folds, shuffle=True, random_state=seed)
     for train, test in splitter.split(np.empty((len(y), 0)), y):
-        probe = dinov2_probe(x[train], y[train], seed=seed).probe
+        probe = dinov2_probe(x[train], y[train], blocks=(x.shape[1],), seed=seed).probe
         right[test] = probe.predict(x[test]) == y[test]
         converged.append(probe.converged)
     return right, converged

@@ -60,6 +60,13 @@ def test_every_family_is_there_where_it_makes_sense(
     assert "train" not in set(values["split"])
 
 
+def test_the_source_probe_is_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = measured(tmp_path, monkeypatch).values
+    where = {"run": "erm", "layer": "features", "split": "ood", "env": "y"}
+    found = [estimate(values, n, **where) for n in ("source_probe_accuracy", "probe_accuracy")]
+    assert found[0] == found[1]
+
+
 def test_scores_stand_beside_permuted_labels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
