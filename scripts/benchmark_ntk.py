@@ -1,16 +1,20 @@
-"""Speed and memory of the exact tangent kernel beside PyTorch's own ways to it.
+"""Speed and memory of the exact tangent kernel beside PyTorch's own ways to it and other packages.
 
     scripts/bench ntk
+    scripts/bench ntk --workloads cnn --reductions full --examples 8 --repeats 1
 
 Every measurement is a process of its own, and the methods alternate, so that a drifting machine
 hits all of them. `contraction` is the Jacobian contraction of PyTorch's tutorial on neural tangent
 kernels, with both Jacobians computed, in blocks of examples where they would not fit in memory;
 `products` is the tutorial's method of NTK-vector products, on the tutorial's own network; it is
-timed on two rows of the kernel, and the time is that of all rows at the same pace.
+timed on two rows of the kernel, and the time is that of all rows at the same pace. Packages that
+are installed take part (scripts/ntk_peers.py). Every kernel is compared with the structured one:
+a rival is timed only if they are equal, otherwise its line says what was wrong.
 
 The floor is the arithmetic that no method here avoids, one forward pass, one backward pass for
 gradients of activations per output, and the cheapest contraction of every weight, at the rate of
-a large matrix product on the same machine.
+a large matrix product on the same machine. Memory is the peak above what the process held before
+the call.
 """
 
 import json
@@ -19,24 +23,23 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
+import numpy as np
 import timm
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call, jacrev, jvp, vjp, vmap
-from torch.utils.flop_counter import FlopCounterMode
 
-from core.command_line import run
+from core.command_line import parse_bytes, run
 from probes.ntk import empirical_ntk
-from probes.ntk.capture import capture
-from probes.ntk.checks import network_of
-from probes.ntk.factors import Factor, Outer, contraction_costs
+from scripts.ntk_floor import floor
+from scripts.ntk_peers import PEERS, Call, installed, kernel_by
+from scripts.ntk_tutorial import PAIRED, contraction, products
 
-Reduction = Literal["full", "trace"]
-PAIRED = 2  # rows of the kernel by products, which cost the same each; minutes for all
+EQUAL = 1e-4  # largest relative difference of kernels in single precision, in Frobenius norm
 
 
 class Workload(NamedTuple):
@@ -70,6 +73,14 @@ class NTKBenchConfig:
     """Alternating repetitions; ratios are of medians."""
     memory: str = "2GB"
     """Budget of the structured method."""
+    peers: tuple[str, ...] = tuple(PEERS)
+    """Which other packages, of those that are installed."""
+    examples: int | None = None
+    """Examples in place of the workload's own number."""
+    patience: int = 1800
+    """Seconds after which a package is given up."""
+    most: str = "16GB"
+    """Memory that a package may take."""
 
 
 class TutorialCNN(nn.Sequential):
@@ -78,6 +89,15 @@ class TutorialCNN(nn.Sequential):
     def __init__(self) -> None:
         convolutions = [nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 32, 3), nn.ReLU()]
         super().__init__(*convolutions, nn.Conv2d(32, 32, 3), nn.Flatten(), nn.Linear(21632, 10))
+
+
+class Measured(NamedTuple):
+    """Seconds, megabytes and the kernel; or why there are none."""
+
+    seconds: float = 0.0
+    megabytes: float = 0.0
+    kernel: np.ndarray = np.zeros(0)
+    failure: str = ""
 
 
 def build(workload: Workload) -> tuple[nn.Module, dict[str, Tensor], Tensor]:
@@ -89,109 +109,93 @@ def build(workload: Workload) -> tuple[nn.Module, dict[str, Tensor], Tensor]:
     return model.eval(), params, torch.randn(workload.num, 3, workload.side, workload.side)
 
 
-def contraction(workload: Workload, reduction: Reduction) -> Callable[[], Tensor]:
-    """The tutorial's Jacobian contraction."""
-    model, params, x = build(workload)
-    equation = {"full": "ncp,mdp->ncmd", "trace": "ncp,mcp->nm"}[reduction]
-
-    def jacobian(part: Tensor) -> list[Tensor]:
-        one = lambda params, x: functional_call(model, params, (x[None],))[0]
-        found = vmap(jacrev(one), (None, 0))(params, part)
-        return [rows.flatten(2) for rows in found.values()]
-
-    def tile(left: Tensor, right: Tensor) -> Tensor:
-        pairs = zip(jacobian(left), jacobian(right), strict=True)
-        return torch.stack([torch.einsum(equation, a, b) for a, b in pairs]).sum(0)
-
-    blocks = x.split(workload.at_once)
-    axis = 2 if reduction == "full" else 1
-    return lambda: torch.cat([torch.cat([tile(a, b) for b in blocks], axis) for a in blocks])
+def method_call(method: str, workload: Workload, options: dict) -> Call:
+    """What is timed; a package is stopped where it would fill the machine."""
+    (model, params, x), reduction = build(workload), options["reduction"]
+    if method == "structured":
+        memory = options["memory"]
+        return lambda: empirical_ntk(model, params, x, outputs=reduction, memory=memory)  # type: ignore
+    if method in PEERS:
+        resource.setrlimit(resource.RLIMIT_DATA, (options["most"], resource.RLIM_INFINITY))
+        return kernel_by(method, model, x, reduction, workload.at_once)
+    if method == "contraction":
+        return contraction(model, params, x, reduction, workload.at_once)
+    return products(model, params, x, reduction, workload.num_outputs)
 
 
-def products(workload: Workload, reduction: Reduction) -> Callable[[], Tensor]:
-    """The tutorial's NTK-vector products."""
-    model, params, x = build(workload)
-    basis = torch.eye(workload.num_outputs)
-
-    def pair(a: Tensor, b: Tensor) -> Tensor:
-        at = lambda x: lambda params: functional_call(model, params, (x[None],))[0]
-        back = vjp(at(b), params)[1]
-        kernel = vmap(lambda v: jvp(at(a), (params,), back(v))[1])(basis)
-        return kernel.trace() if reduction == "trace" else kernel
-
-    return lambda: torch.stack(
-        [vmap(lambda b, a=a: pair(a, b), chunk_size=16)(x) for a in x[:PAIRED]]
-    )
-
-
-def structured(workload: Workload, reduction: Reduction, memory: str) -> Callable[[], Tensor]:
-    """The project's method."""
-    model, params, x = build(workload)
-    return lambda: empirical_ntk(model, params, x, outputs=reduction, memory=memory)  # type: ignore
-
-
-def measure_here(method: str, name: str, reduction: Reduction, memory: str) -> None:
-    """Print seconds and megabytes of one method, in a process of its own."""
-    workload = WORKLOADS[name]
+def measure_here(target: str, method: str, name: str, num: int, options: dict) -> None:
+    """Seconds and megabytes of one method, in a process of its own; the kernel to a file."""
+    workload = WORKLOADS[name]._replace(num=num)
     if method == "floor":
-        print(json.dumps([floor(workload, reduction), 0]))
+        seconds = floor(*build(workload), options["reduction"])
+        print(json.dumps([seconds, 0]))
         return
-    make = {"contraction": contraction, "products": products}.get(method)
-    call = make(workload, reduction) if make else structured(workload, reduction, memory)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    began = time.perf_counter()
-    call()
+    kernel, seconds, megabytes = timed(method_call(method, workload, options))
+    seconds *= num / PAIRED if method == "products" else 1
+    np.save(target, kernel.detach().double().numpy())
+    print(json.dumps([seconds, megabytes]))
+
+
+def timed(call: Call) -> tuple[Tensor, float, float]:
+    """The result, seconds, and megabytes of the peak above what was held before."""
+    # Linux restarts the peak (VmHWM) at the memory held now (VmRSS).
+    Path("/proc/self/clear_refs").write_text("5")
+    before, began = _status("VmRSS"), time.perf_counter()
+    kernel = call()
     seconds = time.perf_counter() - began
-    seconds *= workload.num / PAIRED if method == "products" else 1
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    print(json.dumps([seconds, used / 1024]))
+    return kernel, seconds, _status("VmHWM") - before
 
 
-def floor(workload: Workload, reduction: Reduction) -> float:
-    """Seconds of the unavoidable arithmetic."""
-    model, params, x = build(workload)
-    for parameter in model.parameters():
-        parameter.requires_grad_(False)
-    x.requires_grad_()
-    with FlopCounterMode(display=False) as forward:
-        outputs = model(x)
-    with FlopCounterMode(display=False) as backward:
-        torch.autograd.grad(outputs.sum(), x)
-    passes = forward.get_total_flops() + workload.num_outputs * backward.get_total_flops()
-    network = network_of(model, params, "logits", None)
-    factors = capture(network, x.detach()[:1]).values()
-    products = 2 * sum(_cheapest(factor, workload.num, reduction) for factor in factors)
-    return (passes + products) / gemm_rate()
+def _status(key: str) -> float:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(key))
 
 
-def _cheapest(factor: Factor, num: int, reduction: Reduction) -> float:
-    """Multiply-adds of a weight's contraction, for N examples like the given one."""
-    if isinstance(factor, Outer):
-        many = Outer(*(t.expand(num, *t.shape[1:]) for t in (factor.inputs, factor.grads)))
-        return min(contraction_costs(many, many, reduction, traffic=0).values())
-    outputs = factor.rows.shape[1]
-    return num**2 * factor.rows[0].numel() * (outputs if reduction == "full" else 1)
-
-
-def gemm_rate() -> float:
-    """Operations a second of a large matrix product."""
-    a = torch.randn(2048, 2048)
-    a @ a
-    began = time.perf_counter()
-    for _ in range(5):
-        a @ a
-    return 5 * 2 * 2048**3 / (time.perf_counter() - began)
-
-
-def in_a_process(method: str, name: str, reduction: str, memory: str) -> tuple[float, float]:
-    """Seconds and megabytes above what the process held before."""
+def in_a_process(method: str, name: str, reduction: str, config: NTKBenchConfig) -> Measured:
+    """One measurement; a package that fails, or takes too long, is reported."""
     code = (
-        "import sys; from scripts.benchmark_ntk import measure_here; measure_here(*sys.argv[1:])"
+        "import json, sys; from scripts.benchmark_ntk import measure_here; "
+        "measure_here(*json.loads(sys.argv[1]))"
     )
-    command = [sys.executable, "-W", "ignore", "-c", code, method, name, reduction, memory]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    seconds, megabytes = json.loads(done.stdout.splitlines()[-1])
-    return seconds, megabytes
+    options = {"reduction": reduction, "memory": config.memory, "most": parse_bytes(config.most)}
+    num = config.examples or WORKLOADS[name].num
+    with TemporaryDirectory() as folder:
+        target = Path(folder) / "kernel.npy"
+        argument = json.dumps([str(target), method, name, num, options])
+        command = [sys.executable, "-W", "ignore", "-c", code, argument]
+        patience = config.patience if method in PEERS else None
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=patience)
+        except subprocess.TimeoutExpired:
+            return Measured(failure=f"more than {patience} s")
+        if done.returncode and method in PEERS:
+            return Measured(failure=_reason(done.stderr, done.returncode))
+        done.check_returncode()
+        seconds, megabytes = json.loads(done.stdout.splitlines()[-1])
+        kernel = np.load(target) if target.exists() else np.zeros(0)
+        return Measured(seconds, megabytes, kernel)
+
+
+def _reason(stderr: str, code: int) -> str:
+    """The error at the end of a traceback."""
+    lines = stderr.splitlines()
+    begins = [i for i, line in enumerate(lines) if line.startswith("Traceback")]
+    if code < 0 or not begins:
+        return f"ended with status {code}"
+    errors = [line for line in lines[begins[-1] + 1 :] if line and not line.startswith(" ")]
+    return errors[0][:120]
+
+
+def compared(found: Measured, truth: Measured) -> Measured:
+    """The measurement itself if its rows of the kernel are right."""
+    if found.failure or not found.kernel.size:
+        return found
+    known = truth.kernel[: len(found.kernel)]
+    if found.kernel.shape != known.shape:
+        return Measured(failure=f"wrong: a kernel of shape {found.kernel.shape}")
+    apart = np.linalg.norm(found.kernel - known) / np.linalg.norm(known)
+    # Not the other way round, since NaN is wrong as well.
+    return found if apart < EQUAL else Measured(failure=f"wrong by {apart:.1g} of the kernel")
 
 
 def bench(config: NTKBenchConfig) -> None:
@@ -202,25 +206,34 @@ def bench(config: NTKBenchConfig) -> None:
 
 
 def _bench_row(name: str, reduction: str, config: NTKBenchConfig) -> None:
-    methods = ["structured", "contraction", "floor"] + (["products"] if name == "cnn" else [])
-    found: dict[str, list[tuple[float, float]]] = {method: [] for method in methods}
+    rivals = ["contraction"] + (["products"] if name == "cnn" else [])
+    rivals += [peer for peer in config.peers if peer in installed()]
+    found: dict[str, list[Measured]] = {m: [] for m in ["structured", "floor", *rivals]}
+    failures: dict[str, str] = {}
     for _ in range(config.repeats):
-        for method in methods:
-            found[method].append(in_a_process(method, name, reduction, config.memory))
-    seconds = {m: statistics.median(s for s, _ in f) for m, f in found.items()}
-    peak = {m: statistics.median(mb for _, mb in f) for m, f in found.items()}
-    others = ", ".join(
-        f"{method} {seconds[method] / seconds['structured']:.1f} x the time and "
-        f"{peak[method] / peak['structured']:.1f} x the memory"
-        for method in methods
-        if method not in ("structured", "floor")
-    )
-    share = seconds["floor"] / seconds["structured"]
-    print(
-        f"{name}, {reduction}: structured {seconds['structured']:.2f} s, "
-        f"{peak['structured']:.0f} MB, {share:.0%} of the floor; {others}",
-        flush=True,
-    )
+        for method, results in found.items():
+            if method in failures:
+                continue
+            measured = in_a_process(method, name, reduction, config)
+            results.append(compared(measured, (found["structured"] or [measured])[0]))
+            if results[-1].failure:
+                failures[method] = results[-1].failure
+    _print_row(f"{name}, {reduction}", found, failures)
+
+
+def _print_row(title: str, found: dict[str, list[Measured]], failures: dict[str, str]) -> None:
+    seconds = {m: statistics.median(r.seconds for r in f) for m, f in found.items()}
+    peak = {m: statistics.median(r.megabytes for r in f) for m, f in found.items()}
+    ours, memory = seconds["structured"], peak["structured"]
+    share = seconds["floor"] / ours
+    print(f"{title}: structured {ours:.2f} s, {memory:.0f} MB, {share:.0%} of it the floor")
+    for method in found:
+        if method in failures:
+            print(f"    {method:16} {failures[method]}")
+        elif method not in ("structured", "floor"):
+            times, sizes = seconds[method] / ours, peak[method] / memory
+            print(f"    {method:16} {times:.1f} x the time, {sizes:.1f} x the memory")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":
