@@ -4,8 +4,9 @@
 
 Linearised forward (f0 and J delta together, by `probes.taylor`) against a plain forward at batch
 16; the training loop against a bare PyTorch loop over tensors in memory with the same network;
-peak memory of the probe at one and eight times the images. Repetitions alternate, so that a
-drifting machine hits both sides.
+a step of the tangent model against an ordinary one, in time and peak memory; peak memory of the
+probe at one and eight times the images. Repetitions alternate, so that a drifting machine hits
+both sides.
 """
 
 import logging
@@ -24,10 +25,12 @@ from torch.nn.functional import cross_entropy
 
 from core.command_line import run
 from core.linearization import Weights, first_order
-from core.models import create_model, float_state
+from core.models import create_model, float_state, insert_before_classifier
 from finetuning.batches import training_batches
 from finetuning.config import TrainConfig, resolve
+from finetuning.noise import dropout
 from finetuning.setup import prepare
+from finetuning.tangent import TangentModel
 from finetuning.train import check_losses, set_training_mode, start, train_step
 
 log = logging.getLogger(__name__)
@@ -39,6 +42,15 @@ from probes.linearity_config import LinearityConfig
 num = int(sys.argv[2])
 options = {"samples": num, "detail_samples": num, "draws": 1, "memory": "60MB", "device": "cpu"}
 measure(LinearityConfig(output=sys.argv[1], **options))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+STEP = """
+import resource, sys
+from scripts.benchmark import training_step
+step = training_step(sys.argv[1], tangent=bool(int(sys.argv[2])))
+step(), step()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
 
@@ -96,7 +108,9 @@ def throughput(steps: int, repeats: int) -> str:
     setup = prepare(config)
     batches = list(training_batches(config, setup, first_step=1))
     progress, bare = start(config, setup.model), prepare(config).model
-    optimizer = torch.optim.SGD(bare.parameters(), lr=config.lr or 0, momentum=0.9)
+    optimizer = torch.optim.SGD(
+        bare.parameters(), lr=config.lr or 0, momentum=0.9, weight_decay=config.weight_decay or 0
+    )
 
     def ours() -> None:
         progress.step = 0
@@ -116,6 +130,30 @@ def throughput(steps: int, repeats: int) -> str:
     return ratio(loop, ours, repeats)
 
 
+def training_step(name: str, *, tangent: bool) -> Callable[[], None]:
+    """A step of SGD on 16 images with dropout 0.9, of a network or of its tangent model."""
+    model = create_model(name, 7).train()
+    set_training_mode(model, freeze_bn=True)
+    insert_before_classifier(model, dropout(0.9))
+    x, y = torch.randn(16, 3, 224, 224), torch.arange(16) % 7
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+    forward = TangentModel(model) if tangent else model
+
+    def step() -> None:
+        optimizer.zero_grad()
+        cross_entropy(forward(x), y).backward()
+        optimizer.step()
+
+    return step
+
+
+def step_memory(name: str, *, tangent: bool) -> float:
+    """Peak resident memory of a process that takes two such steps, in megabytes."""
+    command = [sys.executable, "-c", STEP, name, str(int(tangent))]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
 def peak_megabytes(samples: int) -> float:
     """Peak resident memory of a probe process that looks at so many images an environment."""
     with tempfile.TemporaryDirectory() as folder:
@@ -133,6 +171,10 @@ def bench(config: BenchConfig) -> None:
     for name in config.models:
         cost = linearised(name, config.repeats)
         print(f"linearised / plain forward, {name}: {cost}", flush=True)
+        sides = [training_step(name, tangent=tangent) for tangent in (True, False)]
+        cost = ratio(*sides, config.repeats)
+        memory = step_memory(name, tangent=True) / step_memory(name, tangent=False)
+        print(f"tangent / ordinary step, {name}: {cost}, memory {memory:.2f}", flush=True)
     small, large = peak_megabytes(8), peak_megabytes(64)
     print(f"peak memory of the probe, 8 and 64 images: {small:.0f} MB, {large:.0f} MB", flush=True)
 
