@@ -171,8 +171,8 @@ def bench(config: BenchConfig) -> None:
     for name in config.models:
         cost = linearised(name, config.repeats)
         print(f"linearised / plain forward, {name}: {cost}", flush=True)
-        sides = [training_step(name, tangent=tangent) for tangent in (True, False)]
-        cost = ratio(*sides, config.repeats)
+        ours, other = (training_step(name, tangent=tangent) for tangent in (True, False))
+        cost = ratio(ours, other, config.repeats)
         memory = step_memory(name, tangent=True) / step_memory(name, tangent=False)
         print(f"tangent / ordinary step, {name}: {cost}, memory {memory:.2f}", flush=True)
     small, large = peak_megabytes(8), peak_megabytes(64)

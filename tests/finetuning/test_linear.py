@@ -16,16 +16,18 @@ def blocks() -> list[Tensor]:
 
 
 def test_outputs_and_logits_are_those_of_the_formula() -> None:
-    x = stacked(blocks())
+    parts = blocks()
+    x = stacked(parts)
     model = LinearModel(x, C).eval()
-    adapted = sum(model.scales[layer] * block for layer, block in enumerate(blocks()))
+    adapted = sum(model.scales[layer] * block for layer, block in enumerate(parts))
     assert isinstance(adapted, Tensor)
     assert_close(model.adapted(x), adapted)
     assert_close(model(x), adapted @ model.head.weight.T + model.head.bias)
 
 
 def test_increments_add_up_to_the_outputs() -> None:
-    outputs, increments = stacked(blocks()), stacked(blocks(), "increments")
+    parts = blocks()
+    outputs, increments = stacked(parts), stacked(parts, "increments")
     assert_close(increments.cumsum(1), outputs)
     assert_close(increments[:, 0], outputs[:, 0])
 
