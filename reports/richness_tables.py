@@ -69,10 +69,12 @@ SIMILARITY = (
 ENVIRONMENT = (RANKS[0], RANKS[2], CLASSES[0], CLASSES[2], DECORRELATION[0])
 SCORES = (
     Quantity("LogME", "logme"),
+    Quantity("permuted", "null_logme"),
     Quantity("LEEP", "leep"),
     Quantity("N-LEEP", "n_leep"),
     Quantity("NCE", "nce"),
     Quantity("H-score", "h_score"),
+    Quantity("permuted", "null_h_score"),
     Quantity("TransRate", "transrate"),
 )
 PROBES = (
