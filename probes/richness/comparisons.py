@@ -109,7 +109,7 @@ def similarity_rows(
         value = lambda kept, f=similarity: {"": f(x[kept], y[kept])}
         yield attempted(name, lambda value=value: jackknife(value, groups)[""])
     whole = Representation.of(x), Representation.of(y)
-    cka: Callable[[Representation, Representation], float] = linear_cka
+    cka = lambda first, second: linear_cka(first, second)
     null = permutation_null(cka, *whole, config.permutations, seed=config.seed)
     yield {
         "metric": "null_cka",
