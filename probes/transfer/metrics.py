@@ -13,7 +13,12 @@ ACCURACY: dict[str, Any] = {"direction": "higher", "low": 0.0, "high": 1.0}
 DIFFERENCE: dict[str, Any] = {"low": -1.0, "high": 1.0}
 
 METRICS = {
-    "chance_accuracy": Metric(title="share of the largest class", low=0.0, high=1.0),
+    "chance_accuracy": Metric(
+        title="share of the largest class",
+        reference="Holte 1993, Machine Learning 11",
+        low=0.0,
+        high=1.0,
+    ),
     "probe_accuracy": Metric(title="linear probe accuracy", reference=DINOV2, **ACCURACY),
     "knn_accuracy": Metric(
         title="k-nearest-neighbour accuracy", coordinate="k", reference=DINO, **ACCURACY
