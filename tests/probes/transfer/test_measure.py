@@ -23,15 +23,17 @@ def checkpoints() -> list:
     return [feature_set(run, *known, part("y", "ood", 60, seed=3)) for run in ("erm", "vld")]
 
 
-def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Record:
-    monkeypatch.setattr(module, "load_features", lambda _: checkpoints())
-    return measure(TransferConfig(output=str(tmp_path / "r"), checkpoints=("x",), **FEW))
+@pytest.fixture(scope="module")
+def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
+    config = TransferConfig(
+        output=str(tmp_path_factory.mktemp("transfer") / "r"), checkpoints=("x",), **FEW
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "load_features", lambda _: checkpoints())
+        return measure(config)
 
 
-def test_values_are_those_of_the_functions(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    record = measured(tmp_path, monkeypatch)
+def test_values_are_those_of_the_functions(record: Record) -> None:
     train, iid, ood = checkpoints()[0].parts
     probe = dinov2_probe(train.features["features"], train.labels).probe
     for part_, split in ((iid, "iid"), (ood, "ood")):
@@ -46,10 +48,8 @@ def test_values_are_those_of_the_functions(
         assert score.value == pytest.approx(logme(part_.features["features"], part_.labels))
 
 
-def test_every_family_is_there_where_it_makes_sense(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = measured(tmp_path, monkeypatch).values
+def test_every_family_is_there_where_it_makes_sense(record: Record) -> None:
+    values = record.values
     assert set(values["metric"]) == set(METRICS)
     assert set(select(values, "transfer_gap")["split"]) == {"ood"}
     assert set(select(values, "layer_gain")["layer"]) == {"all"}
@@ -60,17 +60,15 @@ def test_every_family_is_there_where_it_makes_sense(
     assert "train" not in set(values["split"])
 
 
-def test_the_source_probe_is_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = measured(tmp_path, monkeypatch).values
+def test_the_source_probe_is_the_probe(record: Record) -> None:
+    values = record.values
     where = {"run": "erm", "layer": "features", "split": "ood", "env": "y"}
     found = [estimate(values, n, **where) for n in ("source_probe_accuracy", "probe_accuracy")]
     assert found[0] == found[1]
 
 
-def test_scores_stand_beside_permuted_labels(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    values = measured(tmp_path, monkeypatch).values
+def test_scores_stand_beside_permuted_labels(record: Record) -> None:
+    values = record.values
     where = {"run": "erm", "layer": "features", "split": "ood", "env": "y"}
     for score in ("logme", "h_score", "n_leep", "transrate"):
         found, null = (estimate(values, name, **where) for name in (score, f"null_{score}"))
