@@ -35,24 +35,29 @@ from finetuning.train import check_losses, set_training_mode, start, train_step
 
 log = logging.getLogger(__name__)
 
-PEAK = """
-import resource, sys
+HIGH_WATER = """
+print(int(re.search(r"VmHWM:\\s+(\\d+)", pathlib.Path("/proc/self/status").read_text())[1]) / 1024)
+"""  # of this process alone: ru_maxrss begins with that of the parent, even after an exec
+PEAK = (
+    """
+import pathlib, re, sys
 from probes.linearity import measure
 from probes.linearity_config import LinearityConfig
 num = int(sys.argv[2])
 options = {"samples": num, "detail_samples": num, "draws": 1, "memory": "60MB", "device": "cpu"}
 measure(LinearityConfig(output=sys.argv[1], **options))
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
-
-
-STEP = """
-import resource, sys
+    + HIGH_WATER
+)
+STEP = (
+    """
+import pathlib, re, sys
 from scripts.benchmark import training_step
 step = training_step(sys.argv[1], tangent=bool(int(sys.argv[2])))
 step(), step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 """
+    + HIGH_WATER
+)
 
 
 @dataclass(frozen=True, kw_only=True)
