@@ -171,6 +171,8 @@ def _guarded(path: Path, read: Callable[[Path], T]) -> T:
         raise InputError(f"there is no file '{path}'; check --features and --labels")
     try:
         return read(path)
+    except InputError:
+        raise
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         reason = str(error).partition("\n")[0]
         raise InputError(

@@ -6,6 +6,8 @@ files give whatever features there are; and without either it is the embedded ex
 Shapes: N examples of a part, D features of a layer, C classes.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Sequence
 from pathlib import Path
@@ -52,8 +54,18 @@ def load_features(options: FeatureOptions) -> list[FeatureSet]:
 def _from_files(options: FeatureOptions) -> list[FeatureSet]:
     files = read_feature_files(options.features, options.labels, options.feature_envs)
     labels = labels_of([Source(f.path, f.path, None) for f in files], FILES_FLAG)
-    facts = {"labels": options.labels, "feature_envs": options.feature_envs}
+    facts = {
+        "labels": options.labels,
+        "feature_envs": options.feature_envs,
+        "labels_fingerprint": _fingerprint(files[0]),
+    }
     return [_file_set(run, file, facts) for run, file in zip(labels, files, strict=True)]
+
+
+def _fingerprint(file: FeatureFile) -> str:
+    """SHA-256 of labels and environments: the same path may hold others tomorrow."""
+    envs = [] if file.envs is None else file.envs.tolist()
+    return hashlib.sha256(json.dumps([file.labels.tolist(), envs]).encode()).hexdigest()
 
 
 def _file_set(run: str, file: FeatureFile, data_facts: dict[str, Any]) -> FeatureSet:

@@ -51,7 +51,7 @@ def all_stages(subjects: Sequence[Subject], config: TransferConfig) -> list[Stag
             for where, group in subject.held_out():
                 if "few_shot" in config.measures:
                     stages.append(_few_shot(subject, layer, where, group, config))
-                if "gap" in config.measures and where.split != "iid":
+                if "gap" in config.measures and where.split != "iid" and where in source.tests:
                     stages.append(_gap(subject, source, layer, where, config))
                 if "scores" in config.measures:
                     stages.append(_scores(subject, layer, where, group, config))
