@@ -38,7 +38,7 @@ def order(estimates: Sequence[Estimate], *, higher_is_better: bool) -> Order:
         >>> order([Estimate(1, 0, 2), Estimate(5, 4, 6)], higher_is_better=True).tolist()
         [[0, -1], [1, 0]]
     """
-    ends = [(e.low, e.high) if e.low < e.high else (-math.inf, math.inf) for e in estimates]
+    ends = [(e.low, e.high) if e.has_width else (-math.inf, math.inf) for e in estimates]
     low, high = np.array(ends).reshape(-1, 2).T
     above = (low[:, None] > high[None, :]).astype(int)
     signs = above - above.T

@@ -15,6 +15,7 @@ import pandas as pd
 from jaxtyping import Bool
 
 MINUS, DASH = "\u2212", "\u2013"
+ROUNDING = 1e-9  # of a value
 _SMALL, _FINE, _LARGE = 5e-5, 0.01, 1e4  # below the first, four decimals would print 0.0000
 
 
@@ -37,6 +38,19 @@ class Estimate:
     def has_interval(self) -> bool:
         """Whether both ends are known."""
         return not (math.isnan(self.low) or math.isnan(self.high))
+
+    @property
+    def has_width(self) -> bool:
+        """Whether the interval is wider than rounding makes it.
+
+        A jackknife of a count that no group of examples changes has an error of 0, and not a
+        sure value.
+
+        Example:
+            >>> [e.has_width for e in (Estimate(0, -1, 1), Estimate(1, 1, 1 + 1e-15), Estimate(0))]
+            [True, False, False]
+        """
+        return self.high - self.low > ROUNDING * abs(self.value)
 
     def __str__(self) -> str:
         ends = f"{number(self.low)}, {number(self.high)}" if self.has_interval else DASH

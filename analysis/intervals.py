@@ -5,7 +5,7 @@ resample draws, within each environment, as many examples as there are; it is st
 each example was drawn, so that one matrix product evaluates every statistic on every resample,
 and statistics of several runs on the same examples are paired.
 
-Shapes: N examples, B resamples.
+Shapes: N examples, B resamples, F points of a curve, S draws.
 
 References:
     | An Introduction to the Bootstrap (Efron & Tibshirani, 1993), chapters 8 and 13
@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from scipy.stats import binomtest
 
 LEVEL = 0.95
@@ -100,6 +100,25 @@ def proportion_interval(successes: Float[np.ndarray, " N"]) -> Row:
         "high": float(wilson.high),
         "num_examples": num,
     }
+
+
+def crossed_means(
+    correct: Bool[np.ndarray, "F S N"], *, seed: int, num_resamples: int = NUM_RESAMPLES
+) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, "B F"]]:
+    """Means over S draws and N examples, also with both drawn again, independently.
+
+    Draws and examples are two samples that cross; this is somewhat conservative.
+
+    References:
+        | The Pigeonhole Bootstrap (Owen, 2007), https://doi.org/10.1214/07-AOAS122
+    """
+    num_points, draws, num = correct.shape
+    drawn = {"seed": seed, "num_resamples": num_resamples}
+    of_examples = bootstrap_counts({"test examples": num}, **drawn) / num
+    of_draws = bootstrap_counts({"subsets": draws}, **drawn) / draws
+    means = of_examples @ correct.reshape(-1, num).T.astype(np.float64)
+    means = means.reshape(-1, num_points, draws)
+    return correct.mean((1, 2)), np.einsum("bfs,bs->bf", means, of_draws)
 
 
 def curve_interval(

@@ -23,9 +23,10 @@ mixed
 undecided
     No measure decides.
 
-Every interval is that of one checkpoint, while all checkpoints see the same examples, so that
-their errors largely agree: asking that intervals do not overlap is conservative, even for
-independent ones. Nothing corrects for the number of measures.
+Checkpoints are compared on the same environments only; where a split of theirs holds others, as
+of runs that held out different environments, there is no comparison. Every interval is that of
+one checkpoint, and asking that intervals do not overlap is conservative, even for independent
+examples. Nothing corrects for the number of measures.
 """
 
 import math
@@ -120,16 +121,6 @@ def summary(words: Sequence[str]) -> str:
     return MIXED if len(said) == 2 else said.pop() if said else UNDECIDED
 
 
-def decides(found: Estimate) -> bool:
-    """Whether it has an interval with a width.
-
-    Example:
-        >>> decides(Estimate(0, -1, 1)), decides(Estimate(0, 0, 0)), decides(Estimate(0))
-        (True, False, False)
-    """
-    return found.low < found.high
-
-
 def vote(first: Estimate, second: Estimate, metric: Metric) -> str:
     """The rule for one measure with a direction; see the head of this module.
 
@@ -146,7 +137,7 @@ def vote(first: Estimate, second: Estimate, metric: Metric) -> str:
     if metric.direction is None:
         raise ValueError(f"'{metric.title}' declares no direction; it has no vote")
     better, worse = (first, second) if metric.direction == "higher" else (second, first)
-    if not (decides(first) and decides(second)):
+    if not (first.has_width and second.has_width):
         return UNDECIDED
     if better.low > worse.high:
         return RICHER
@@ -193,6 +184,12 @@ def split_names(record: Record) -> list[str]:
     return [split for split in SPLITS if split in found]
 
 
+def same_environments(record: Record, first: str, second: str, split: str) -> bool:
+    """Whether a split of two checkpoints holds the same environments."""
+    of = [ordered(record.values, "env", run=run, split=split) for run in (first, second)]
+    return set(of[0]) == set(of[1]) != set()
+
+
 def look_up(
     record: Record, run: str, split: str, metric: str, at: float | None = None
 ) -> Estimate | None:
@@ -237,6 +234,7 @@ def _comparisons(record: Record, pairs: Sequence[tuple[str, str]]) -> list[Compa
         )
         for first, second in pairs
         for split in splits
+        if same_environments(record, first, second, split)
     ]
     return [comparison for comparison in found if comparison.votes]
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from core.errors import InputError
 
 Array = np.ndarray | Tensor
+LARGEST = 1e70
 BLOCK_BYTES = 32 << 20  # of the float64 copy that one block of rows makes
 
 
@@ -27,7 +28,8 @@ def matrix(features: Array, name: str = "features", *, least: int = 1) -> Float[
         least: Fewest examples.
 
     Raises:
-        InputError: If it is no matrix of finite numbers, or has too few rows.
+        InputError: If it is no matrix of finite numbers, has too few rows, or is so large or
+            small that its fourth powers leave the range of float64.
 
     Example:
         >>> matrix(np.ones((3, 2), np.float32)).shape
@@ -79,11 +81,18 @@ def row_blocks(x: Float[Tensor, "N D"]) -> Iterator[Float[Tensor, "_ D"]]:
 
 
 def _check_finite(x: Float[Tensor, "N D"], name: str) -> None:
-    bad = 0
+    bad, largest = 0, 0.0
     for block in x.split(max(1, BLOCK_BYTES // (8 * x.shape[1]))):
         bad += int((~torch.isfinite(block)).any(1).sum())
+        largest = max(largest, float(block.abs().max()) if len(block) else 0.0)
     if bad:
         raise InputError(
             f"{bad} of {len(x)} rows of {name} hold NaN or infinity; finite numbers were "
             "expected: leave these examples out, or find out why the network gives them"
+        )
+    if largest > LARGEST or 0 < largest < 1 / LARGEST:
+        raise InputError(
+            f"the largest magnitude of {name} is {largest:.1e}; between {1 / LARGEST:.0e} and "
+            f"{LARGEST:.0e} was expected, or fourth powers leave the range of float64: rescale "
+            "them"
         )

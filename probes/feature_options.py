@@ -61,6 +61,11 @@ class FeatureOptions(RecordOptions, NetworkOptions, FeatureInputs):
             raise InputError(
                 "--layers was given with --features; a file holds one layer: leave --layers out"
             )
+        if self.features and self.samples:
+            raise InputError(
+                "--samples was given with --features; all rows of a file are used: leave it out, "
+                "or write fewer rows"
+            )
         if not self.features and (self.labels or self.feature_envs):
             raise InputError(
                 "--labels and --feature_envs belong to --features, which was not given; images "

@@ -9,6 +9,7 @@ from core.layers import FEATURES
 from core.records import Record, check_new, new_folder
 from probes.feature_groups import ALL
 from probes.feature_options import Options, with_defaults
+from probes.feature_probe import FeatureProbe
 from probes.partial import PartialResults
 
 
@@ -22,8 +23,7 @@ class Column(NamedTuple):
 
 def write_and_print(
     config: Options,
-    probe: str,
-    measure_with: Callable[[Options, PartialResults], Record],
+    probe: FeatureProbe[Options],
     columns: Sequence[Column],
     write_report: Callable[[Record, Path, Path], Path] | None = None,
 ) -> None:
@@ -32,21 +32,21 @@ def write_and_print(
     Raises:
         InputError: If options, files and checkpoints do not fit, or the output exists.
     """
-    config = with_defaults(config, probe)
+    config = with_defaults(config, probe.name)
     output = Path(config.output or "")
     check_new(output)
     partial = PartialResults.beside(output)
-    record = measure_with(config, partial)
+    record = probe.measure_with(config, partial)
     with new_folder(output) as folder:
         record.write(folder)
         if write_report is not None:
-            write_report(record, folder, folder / f"{probe}.pdf")
+            write_report(record, folder, folder / f"{probe.name}.pdf")
     partial.remove()  # only now: a probe killed while it writes does not measure again
     print("value ± half of the 95 % interval")
     print(table(record, columns))
     print(f"record: {output}")
     if write_report is not None:
-        print(f"report: {output / f'{probe}.pdf'}")
+        print(f"report: {output / f'{probe.name}.pdf'}")
 
 
 def table(record: Record, columns: Sequence[Column]) -> str:

@@ -30,7 +30,7 @@ class Found:
     Attributes:
         rows: Numbers, each with its metric and whose it is.
         arrays: What is worth keeping beside them, by name.
-        reasons: By stage, why a measure of it is undefined.
+        reasons: Why a measure is undefined, by its stage, layer, position and metric.
     """
 
     rows: list[Row] = field(default_factory=list)
@@ -44,7 +44,7 @@ class Found:
             log.warning("%s: %s", stage, reason)
         for row in rows:
             if why := row.pop("reason", None):
-                self.reasons[f"{stage}|{row['metric']}"] = why
+                self.reasons["|".join((stage, *_place(row, stage)))] = why
             self.rows.append(row)
 
 
@@ -104,6 +104,12 @@ def run_stages(
     if not found.rows:
         raise InputError(next(iter(found.reasons.values()), "there is nothing to measure"))
     return found
+
+
+def _place(row: Row, stage: str) -> list[str]:
+    """What tells a row from others of its stage, its metric last."""
+    names = [str(row[name]) for name in ("layer", "at") if row.get(name) is not None]
+    return [*(name for name in names if name not in stage.split("|")), row["metric"]]
 
 
 def attempted(metric: str, compute: Callable[[], Row]) -> Row:

@@ -28,6 +28,8 @@ from analysis.richness_verdicts import (
     Measure,
     checkpoints,
     look_up,
+    places,
+    same_environments,
     split_names,
     voting,
 )
@@ -72,11 +74,16 @@ def rankings(record: Record, transfer: Record | None) -> list[Ranking]:
 
 
 def distinct(record: Record, split: str) -> dict[str, str]:
-    """Checkpoints with names; those whose representations measure the same share one entry."""
+    """Checkpoints with names; those whose representations measure the same share one entry.
+
+    Those whose split holds other environments than the first one's are left out.
+    """
     names, measures = names_of(record), voting(record)
+    having = [run for run in checkpoints(record) if split in places(record, run)]
+    alike = [run for run in having if same_environments(record, having[0], run, split)]
     shown: dict[str, str] = {}
     first: dict[tuple[Estimate | None, ...], str] = {}
-    for run in checkpoints(record):
+    for run in alike:
         found = tuple(look_up(record, run, split, m.metric, m.at) for m in measures)
         kept = first.setdefault(found, run)
         shown[kept] = names[run] if kept == run else f"{shown[kept]}, {names[run]}"

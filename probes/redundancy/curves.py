@@ -4,9 +4,6 @@ Subsets and test examples are two samples that cross, so that both are drawn aga
 this is somewhat conservative. All units have no subsets, and only test examples are drawn.
 
 Shapes: M test examples, F fractions, S subsets, B bootstrap resamples.
-
-References:
-    | The Pigeonhole Bootstrap (Owen, 2007), https://doi.org/10.1214/07-AOAS122
 """
 
 from collections.abc import Mapping
@@ -15,7 +12,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 from scipy.integrate import trapezoid
 
-from analysis.intervals import Row, bootstrap_counts, interval
+from analysis.intervals import Row, crossed_means, interval
 
 
 def curve_rows(
@@ -36,11 +33,12 @@ def curve_rows(
         num_resamples: Of test examples and of subsets.
     """
     rows, num = [], curves["subset_accuracy"].shape[-1]
+    drawn: dict[str, int] = {"seed": seed, "num_resamples": num_resamples}
     for metric, correct in curves.items():
-        value, resampled = _mean_curve(correct, seed, num_resamples)
+        value, resampled = crossed_means(correct, **drawn)
         points = zip(fractions.tolist(), value.tolist(), resampled.T, strict=True)
         rows += [{"metric": metric, "at": f, **interval(v, r, num)} for f, v, r in points]
-    value, resampled = _mean_curve(curves["subset_accuracy"], seed, num_resamples)
+    value, resampled = crossed_means(curves["subset_accuracy"], **drawn)
     for metric, summary in {
         "diffused_redundancy": lambda curve: redundancy(curve, fractions, delta),
         "subset_accuracy_area": lambda curve: area(curve, fractions),
@@ -48,19 +46,6 @@ def curve_rows(
         row = interval(float(summary(value)), summary(resampled), num)
         rows.append({"metric": metric, **row})
     return rows
-
-
-def _mean_curve(
-    correct: Bool[np.ndarray, "F S M"], seed: int, num_resamples: int
-) -> tuple[Float[np.ndarray, " F"], Float[np.ndarray, "B F"]]:
-    """Mean accuracy over subsets, also with subsets and test examples drawn again."""
-    num_fractions, subsets, num = correct.shape
-    drawn = {"seed": seed, "num_resamples": num_resamples}
-    of_tests = bootstrap_counts({"test examples": num}, **drawn) / num
-    of_subsets = bootstrap_counts({"subsets": subsets}, **drawn) / subsets
-    accuracy = of_tests @ correct.reshape(-1, num).T.astype(np.float64)
-    accuracy = accuracy.reshape(-1, num_fractions, subsets)
-    return correct.mean((1, 2)), np.einsum("bfs,bs->bf", accuracy, of_subsets)
 
 
 def redundancy(

@@ -13,7 +13,7 @@ same command.
 from core.command_line import run
 from probes.feature_tables import Column, write_and_print
 from probes.richness.config import RichnessConfig
-from probes.richness.measure import PROBE, measure_with
+from probes.richness.measure import PROBE
 from reports.richness import write_report
 
 COLUMNS = (
@@ -29,7 +29,7 @@ COLUMNS = (
 
 def probe(config: RichnessConfig) -> None:
     """Measure, write the record folder with its PDF, and print the table."""
-    write_and_print(config, PROBE, measure_with, COLUMNS, write_report)
+    write_and_print(config, PROBE, COLUMNS, write_report)
 
 
 def main() -> None:

@@ -139,8 +139,8 @@ def all_measures(
         reason.
 
     Raises:
-        InputError: If nothing can be said: too few examples, constant features, one class, a
-            classifier without labels.
+        InputError: If nothing can be said: too few examples, constant features, or a classifier
+            without labels.
     """
     moments = varying_moments(features)
     found: Outcome = {}
@@ -177,7 +177,10 @@ def _of_classes(
         if classifier is not None:
             raise InputError("a classifier was given without labels; give the labels as well")
         return {}
-    structure = ClassStructure.of(features, labels, centre=centre)
+    structure = _try(lambda: ClassStructure.of(features, labels, centre=centre))
+    measures = [*CLASS, *(HEAD if classifier is not None else ())]
+    if isinstance(structure, InputError):
+        return dict.fromkeys(measures, structure)
     found = _each(CLASS, structure)
     if classifier is not None:
         for name, measure in HEAD.items():

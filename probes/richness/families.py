@@ -76,7 +76,7 @@ def _moments(subject: Subject, layer: str, where: Where, config: RichnessConfig)
             own = moments.eigenvalues()
             arrays[stage_name(name, "spectrum")] = own / own.sum()
             arrays[stage_name(name, "null_spectrum")] = spectra
-        if "class" in config.measures:
+        if "class" in config.measures and "cdnv" not in reasons:
             rows |= class_null(x, group.labels, config.draws, seed=config.seed)
         for metric, row in rows.items():
             yield {"metric": metric, **row, "reason": reasons.get(metric)}

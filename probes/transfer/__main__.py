@@ -12,7 +12,7 @@ probe continues with the same command.
 from core.command_line import run
 from probes.feature_tables import Column, write_and_print
 from probes.transfer.config import TransferConfig
-from probes.transfer.measure import PROBE, measure_with
+from probes.transfer.measure import PROBE
 
 COLUMNS = (
     Column("probe", "probe_accuracy"),
@@ -27,7 +27,7 @@ COLUMNS = (
 
 def main() -> None:
     """Entry point of `python -m probes.transfer`."""
-    run(lambda config: write_and_print(config, PROBE, measure_with, COLUMNS), TransferConfig)
+    run(lambda config: write_and_print(config, PROBE, COLUMNS), TransferConfig)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """The stages of the transfer probe, family by family."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import softmax
@@ -24,6 +25,7 @@ from probes.transfer.selection import dinov2_probe
 from probes.transfer.transfer_gap import paired_difference, source_and_target_probes
 from probes.transfer.transrate import transrate
 
+GIVEN = "given"  # the split of environments that are not known to be for training or testing
 Score = Callable[[np.ndarray, np.ndarray], float]
 
 SCORES: Mapping[str, Score] = {
@@ -51,39 +53,46 @@ def all_stages(subjects: Sequence[Subject], config: TransferConfig) -> list[Stag
             for where, group in subject.held_out():
                 if "few_shot" in config.measures:
                     stages.append(_few_shot(subject, layer, where, group, config))
-                if "gap" in config.measures and where.split != "iid" and where in source.tests:
+                if "gap" in config.measures and where.split == "ood":
                     stages.append(_gap(subject, source, layer, where, config))
                 if "scores" in config.measures:
                     stages.append(_scores(subject, layer, where, group, config))
     return stages
 
 
-class Source:
+class Source(NamedTuple):
     """Examples to train on, and those to test on, which are others."""
 
-    def __init__(self, train: Group, tests: Mapping[Where, Group]) -> None:
-        self.train, self.tests = train, dict(tests)
+    train: Group
+    tests: dict[Where, Group]
 
 
 def _source(subject: Subject, seed: int) -> Source:
-    """What was trained on; where nothing is known to have been, a half of all there is."""
+    """What was trained on.
+
+    Where nothing is known to have been, a half of the examples of the environments that are not
+    for testing; their other half is tested on, as are the test environments.
+    """
     train = whole(subject.groups, TRAIN)
     if train is not None:
         return Source(train[1], dict(subject.held_out()))
-    found = [whole(subject.groups, where.split) for where in subject.groups]
-    where, group = next(pair for pair in found if pair is not None)
-    first, second = halves(group, seed=seed)
-    return Source(first, {where: second})
+    splits = [where.split for where in subject.groups]
+    split = GIVEN if GIVEN in splits else splits[0]
+    known = whole(subject.groups, split)
+    assert known is not None
+    first, second = halves(known[1], seed=seed)
+    tests = {where: group for where, group in subject.groups.items() if where.split != split}
+    for where in subject.groups:
+        if where.split == split:
+            inside = np.flatnonzero((second.envs == where.env) | (where == known[0]))
+            tests[where] = second.take(inside)
+    return Source(first, tests)
 
 
 def _probes(subject: Subject, source: Source, config: TransferConfig) -> Stage:
     """A probe of every layer and, of several, one of all side by side."""
 
     def compute(_: Arrays) -> Iterator[Row]:
-        for where, group in source.tests.items():
-            chance = {"value": np.bincount(group.labels).max() / len(group)}
-            size = {"num_examples": len(group)}
-            yield {**where._asdict(), "metric": "chance_accuracy", **chance, **size}
         chosen = [[layer] for layer in subject.layers]
         chosen += [list(subject.layers)] if len(chosen) > 1 else []
         right: dict[tuple[str, Where], np.ndarray] = {}
@@ -103,6 +112,10 @@ def _probes(subject: Subject, source: Source, config: TransferConfig) -> Stage:
                 ours, other = (right[n, where].astype(float) for n in (ALL, FEATURES))
                 gain = paired_difference(ours, other, seed=config.seed)
                 yield {"layer": ALL, **where._asdict(), "metric": "layer_gain", **gain}
+        for where, group in source.tests.items():
+            chance = {"value": np.bincount(group.labels).max() / len(group)}
+            size = {"num_examples": len(group)}
+            yield {**where._asdict(), "metric": "chance_accuracy", **chance, **size}
 
     return Stage(f"{subject.run}|probes", subject.columns, compute)
 
@@ -139,7 +152,9 @@ def _few_shot(
         data = (train.features[layer], train.labels, test.features[layer], test.labels)
         seeds = range(config.seed, config.seed + config.repeats)
         for shots in config.shots:
-            mean = lambda num=shots: few_shot(*data, shots=[num], seeds=seeds)[0].row()
+            mean = lambda num=shots: few_shot(*data, shots=[num], seeds=seeds)[0].row(
+                seed=config.seed
+            )
             yield {"at": float(shots), **attempted("few_shot_accuracy", mean)}
 
     return _stage(subject, layer, where, "few_shot", compute)

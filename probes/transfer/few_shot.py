@@ -17,10 +17,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int64
-from scipy.stats import t as student
+from jaxtyping import Bool, Float, Int64
 
-from analysis.intervals import LEVEL, Row
+from analysis.intervals import Row, crossed_means, interval
 from core.arrays import Array, labels_of, matrix
 from core.errors import InputError
 from probes.transfer.checks import check_classes
@@ -44,19 +43,28 @@ class FewShot:
 
     Attributes:
         shots: Training examples per class.
-        accuracies: On all test examples, one per seed.
+        right: Whether each test example is classified rightly, by draw.
         values_of_C: What the few validation examples chose, one per seed.
         num_examples: Test examples.
     """
 
     shots: int
-    accuracies: Float[np.ndarray, " S"]
+    right: Bool[np.ndarray, "S N"]
     values_of_C: Float[np.ndarray, " S"]
-    num_examples: int
 
-    def row(self) -> Row:
-        """Mean and interval over the draws, for these test examples."""
-        return mean_interval(self.accuracies) | {"num_examples": self.num_examples}
+    @property
+    def accuracies(self) -> Float[np.ndarray, " S"]:
+        """On all test examples, one per draw."""
+        return self.right.mean(1)
+
+    def row(self, *, seed: int = 0) -> Row:
+        """Mean accuracy; the interval draws test examples and draws again, independently.
+
+        Where the shots are a large part of the examples to draw from, draws overlap and the
+        interval knows the test examples alone.
+        """
+        mean, resampled = crossed_means(self.right[None], seed=seed)
+        return interval(float(mean[0]), resampled[:, 0], self.right.shape[1])
 
 
 def few_shot(
@@ -85,19 +93,21 @@ def few_shot(
     x, test = matrix(train_x, "training features", least=2), matrix(test_x, "test features")
     y, truth = labels_of(train_y, len(x)), labels_of(test_y, len(test)).numpy()
 
-    def once(num: int, seed: int) -> tuple[float, float]:
+    def once(num: int, seed: int) -> tuple[Bool[np.ndarray, " N"], float]:
         train, validation = draw(y, num, seed=seed)
         chosen = select_c(
             x[train], y[train], x[validation], y[validation], DINOV2_GRID, refit=False
         ).probe
-        return float(np.mean(chosen.predict(test) == truth)), chosen.C
+        return chosen.predict(test) == truth, chosen.C
 
-    found = {num: np.array([once(num, seed) for seed in seeds]) for num in shots}
+    found = {num: [once(num, seed) for seed in seeds] for num in shots}
     return [
         FewShot(
-            shots=num, accuracies=pairs[:, 0], values_of_C=pairs[:, 1], num_examples=len(truth)
+            shots=num,
+            right=np.stack([right for right, _ in draws]),
+            values_of_C=np.array([C for _, C in draws]),
         )
-        for num, pairs in found.items()
+        for num, draws in found.items()
     ]
 
 
@@ -127,24 +137,3 @@ def draw(labels: Array, shots: int, *, seed: int) -> Draw:
     # Validation comes from the end of each order, so that more shots only add training examples.
     train = np.concatenate([order[:shots] for order in orders])
     return Draw(np.sort(train), np.sort(np.concatenate([order[-more:] for order in orders])))
-
-
-def mean_interval(values: Float[np.ndarray, " S"]) -> Row:
-    r"""Mean of a proportion over repetitions, with Student's interval within [0, 1].
-
-    .. math:: \bar a \pm t_{S-1}\, s / \sqrt{S}
-
-    There is no interval for a single repetition.
-
-    Example:
-        >>> row = mean_interval(np.array([0.5, 0.7]))
-        >>> round(row["value"], 6), round(row["stderr"], 6), row["low"]
-        (0.6, 0.1, 0.0)
-    """
-    row: Row = {"value": float(values.mean())}
-    if len(values) < 2:
-        return row
-    stderr = float(values.std(ddof=1) / np.sqrt(len(values)))
-    half = float(student.ppf((1 + LEVEL) / 2, len(values) - 1)) * stderr
-    ends = {"low": max(0.0, row["value"] - half), "high": min(1.0, row["value"] + half)}
-    return row | {"stderr": stderr} | ends

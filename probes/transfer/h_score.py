@@ -17,10 +17,11 @@ References:
 
 import numpy as np
 from jaxtyping import Float, Int64
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from sklearn.covariance import LedoitWolf
 
 from core.arrays import Array
+from core.errors import InputError
 from probes.transfer.checks import labelled
 
 
@@ -42,7 +43,14 @@ def h_score(features: Array, labels: Array) -> float:
     rows = rows[:, (rows != rows[0]).any(0)]
     estimate = LedoitWolf().fit(rows)
     means = weighted_means(rows - estimate.location_, examples.labels)
-    spread = (means.T * cho_solve(cho_factor(estimate.covariance_), means.T)).sum()
+    try:
+        factor = cho_factor(estimate.covariance_)
+    except LinAlgError as error:
+        raise InputError(
+            f"the shrunken covariance of {len(rows)} examples is singular, since nothing was "
+            "shrunk; more examples were expected"
+        ) from error
+    spread = (means.T * cho_solve(factor, means.T)).sum()
     return float((1 - estimate.shrinkage_) * spread)
 
 

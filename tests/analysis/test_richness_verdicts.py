@@ -1,6 +1,7 @@
 """Tests for analysis/richness_verdicts.py."""
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -126,3 +127,18 @@ def test_a_split_is_looked_at_as_a_whole() -> None:
     assert places(richness_record(), "erm-s0") == {"train": "all", "iid": "all", "ood": "rotated"}
     one = richness_record(runs=("a",), envs=("all",), files=True)
     assert places(one, "a") == {"given": "all"}
+
+
+def test_other_environments_are_not_compared() -> None:
+    """A run that held out another environment is no richer or poorer for that."""
+    record = richness_record()
+    values = record.values.copy()
+    run = next(run for run in RUNS if not run.endswith("/init"))
+    values.loc[(values["run"] == run) & (values["split"] == "ood"), "env"] = "elsewhere"
+    found = [c for c in between_runs(replace(record, values=values)) if run in (c.first, c.second)]
+    assert {c.split for c in found} == {c.split for c in between_runs(record)} - {"ood"}
+
+
+def test_an_interval_of_rounding_decides_nothing() -> None:
+    rounded = Estimate(1, 1 - 1e-15, 1 + 1e-15)
+    assert vote(HIGH, rounded, Metric(title="m", direction="higher")) == "undecided"

@@ -115,14 +115,19 @@ def test_moments_tensors_and_arrays_give_the_same() -> None:
         assert found.values == pytest.approx(expected.values, nan_ok=True, rel=0, abs=0)
 
 
+def test_one_class_leaves_what_needs_no_classes() -> None:
+    z, y = classes()
+    found = all_measures(z, np.zeros_like(y))
+    assert np.isnan(found.values["nc1"]) and "one class" in found.reasons["nc1"]
+    assert found.values["rankme"] == all_measures(z, y).values["rankme"]
+
+
 def test_where_nothing_can_be_said_it_is_refused() -> None:
     z, y = classes()
     with pytest.raises(InputError, match="all 3 examples are the same"):
         all_measures(np.full((3, 2), 0.1))
     with pytest.raises(InputError, match="1 examples"):
         all_measures(z[:1])
-    with pytest.raises(InputError, match="one class"):
-        all_measures(z, np.zeros(len(z), int))
     with pytest.raises(InputError, match="without labels"):
         all_measures(z, classifier=Classifier(np.ones((4, 9))))
     z[3, 4] = np.nan

@@ -1,5 +1,6 @@
 """Tests for python -m probes.richness, on files of features and on made-up checkpoints."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import pytest
 from analysis.estimates import estimate, select
 from core.errors import InputError
 from core.records import Record
+from probes import feature_probe
 from probes.richness import effective_rank
-from probes.richness import measure as module
 from probes.richness.__main__ import main
 from probes.richness.config import RichnessConfig
 from probes.richness.measure import METRICS, measure
@@ -71,7 +72,7 @@ def test_checkpoints_are_probed_by_split_and_layer(
         )
         for s, run in enumerate(("erm/init", "erm"))
     ]
-    monkeypatch.setattr(module, "load_features", lambda _: sets)
+    monkeypatch.setattr(feature_probe, "load_features", lambda _: sets)
     record = measure(RichnessConfig(output=str(tmp_path / "r"), checkpoints=("x",), **FEW))
     values = record.values
     assert set(values["layer"].dropna()) == {"block", "features"}
@@ -98,6 +99,18 @@ def test_the_command_writes_a_record_that_reads_back(
     assert "given/all" in printed
     assert Record.read(tmp_path / "r").probe == "richness"
     assert not list(tmp_path.glob(".*"))
+
+
+def test_one_class_leaves_the_spectra(tmp_path: Path) -> None:
+    config = tiny(tmp_path, "a", measures=("spectral", "class"))
+    np.save(tmp_path / "envs.npy", np.load(tmp_path / "labels.npy").astype(str))
+    config = replace(config, feature_envs=str(tmp_path / "envs.npy"))
+    record = measure(config)
+    inside = {"env": "0", "split": "given"}
+    rank = estimate(record.values, "effective_rank_centred", **inside)
+    assert rank is not None and rank.has_interval
+    assert select(record.values, "nc1", **inside)["value"].isna().all()
+    assert "class" in record.provenance["undefined"]["a|features|given|0|nc1"]
 
 
 @pytest.mark.parametrize(

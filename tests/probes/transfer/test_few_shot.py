@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from numpy.random import default_rng
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.stats import t
 
 from core.errors import InputError
 from probes.transfer import few_shot
-from probes.transfer.few_shot import draw, mean_interval
+from probes.transfer.few_shot import FewShot, draw
 
 
 def clusters(n: int, seed: int, apart: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
@@ -66,13 +65,29 @@ def test_more_shots_help_and_seeds_reproduce() -> None:
     assert row["num_examples"] == 90
 
 
-def test_interval_is_students() -> None:
-    values = np.array([0.5, 0.6, 0.55, 0.7])
-    low, high = t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
-    row = mean_interval(values)
-    assert_allclose([row["low"], row["high"]], [low, high])
-    assert "low" not in mean_interval(values[:1])
-    assert mean_interval(np.array([0.99, 1.0, 0.9]))["high"] == 1
+def test_the_interval_knows_test_examples_and_draws() -> None:
+    """Equal draws leave the binomial error of the test examples, and different ones add theirs."""
+    generator = np.random.default_rng(0)
+    hits = generator.random(500) < 0.6
+    same = FewShot(shots=1, right=np.stack([hits] * 5), values_of_C=np.ones(5)).row()
+    assert same["value"] == hits.mean()
+    assert same["stderr"] == pytest.approx((0.6 * 0.4 / 500) ** 0.5, rel=0.1)
+    accuracies = np.array([0.2, 0.4, 0.5, 0.6, 0.8])
+    far = np.arange(5000) < 5000 * accuracies[:, None]
+    differ = FewShot(shots=1, right=far, values_of_C=np.ones(5)).row()
+    assert differ["stderr"] == pytest.approx(accuracies.std() / 5**0.5, rel=0.1)
+
+
+def test_intervals_cover_the_accuracy_of_the_population() -> None:
+    """Few draws from few examples, tested on few: no overconfidence, up to what overlaps."""
+    (x, y), covered = clusters(6000, 0), 0
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        train, test = generator.permutation(3000)[:60], 3000 + generator.permutation(3000)[:60]
+        found = few_shot(x[train], y[train], x[test], y[test], shots=[1])[0].row()
+        truth = few_shot(x[train], y[train], x[3000:], y[3000:], shots=[1], seeds=range(30))[0]
+        covered += found["low"] <= truth.accuracies.mean() <= found["high"]
+    assert covered >= 16  # of 20; below 16 of 95 % intervals happens once in 400
 
 
 @pytest.mark.parametrize("shots", [0, 8])

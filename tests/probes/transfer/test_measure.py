@@ -8,8 +8,8 @@ import pytest
 from analysis.estimates import estimate, select
 from core.errors import InputError
 from core.records import Record
+from probes import feature_probe
 from probes.transfer import dinov2_probe, logme
-from probes.transfer import measure as module
 from probes.transfer.__main__ import main
 from probes.transfer.config import TransferConfig
 from probes.transfer.measure import METRICS, measure
@@ -29,7 +29,7 @@ def record(tmp_path_factory: pytest.TempPathFactory) -> Record:
         output=str(tmp_path_factory.mktemp("transfer") / "r"), checkpoints=("x",), **FEW
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "load_features", lambda _: checkpoints())
+        patch.setattr(feature_probe, "load_features", lambda _: checkpoints())
         return measure(config)
 
 
@@ -84,6 +84,20 @@ def test_files_are_halved_to_train_and_to_test(tmp_path: Path) -> None:
     values = measure(config).values
     assert select(values, "probe_accuracy")["num_examples"].tolist() == [30]
     assert select(values, "leep").empty
+
+
+def test_without_a_known_training_set_test_environments_are_only_tested_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = part("y", "ood", 60, seed=3), part("a", "given", 60), part("b", "given", 60, seed=1)
+    sets = [feature_set("file", *parts)]
+    monkeypatch.setattr(feature_probe, "load_features", lambda _: sets)
+    options = {"output": str(tmp_path / "r"), "checkpoints": ("x",), "measures": ("probe", "gap")}
+    values = measure(TransferConfig(**(FEW | options))).values
+    found = select(values, "probe_accuracy", layer="features").set_index("env")["num_examples"]
+    assert found["y"] == found["all"] == 60
+    assert found["a"] + found["b"] == 60
+    assert set(select(values, "transfer_gap")["split"]) == {"ood"}
 
 
 def test_too_few_examples_for_some_shots_leave_a_reason(tmp_path: Path) -> None:
