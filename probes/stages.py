@@ -94,7 +94,7 @@ def run_stages(
         title: What the progress bar says.
 
     Raises:
-        InputError: If no stage found anything, with the reason of the first.
+        InputError: If no stage found anything, with the reason of the first; nothing is kept.
     """
     found = Found()
     for stage in tqdm(stages, desc=title, unit="stage"):
@@ -102,6 +102,7 @@ def run_stages(
         found.add(stage.name, _unpacked(arrays.pop(ROWS)), _unpacked(arrays.pop(REASON)))
         found.arrays |= arrays
     if not found.rows:
+        partial.remove()
         raise InputError(next(iter(found.reasons.values()), "there is nothing to measure"))
     return found
 

@@ -41,6 +41,7 @@ from reports import (
 from reports.document import aligned, check_probe, config_pairs, write_document
 from reports.richness_ranks import Ranking
 from reports.style import Drawing
+from reports.typeset import check_new_file
 
 PROBE, TRANSFER = "richness", "transfer"
 TITLE = "How rich is the representation?"
@@ -80,6 +81,7 @@ def write_report(
         InputError: If a record is another probe's, the checkpoints differ, or `output` exists or
             cannot be created.
     """
+    check_new_file(output)
     check_probe(record, folder, PROBE)
     if transfer is not None and transfer_folder is not None:
         check_probe(transfer, transfer_folder, TRANSFER)

@@ -117,21 +117,9 @@ def stored_ntk(
     kernel = Kernel(network_of(model, params, layer, dtype), outputs, blocks, method, memory)
     kernel.prepare(x1, x2, workers)
     problem = Problem(kernel, x1, x2)
-    limit = parse_bytes(disk) if isinstance(disk, str) else disk
-    at_once = problem.at_once(workers)
-    on_disk = method != "reference" and at_once is None and problem.factor_bytes <= limit
-    if at_once is None and limit < problem.factor_bytes:
-        log.info(
-            "gradients need disk='%.0fGB' to be computed once", problem.factor_bytes / 1e9 + 1
-        )
-    kernel.plan = at_once or problem.plan(workers, captured=on_disk)
+    on_disk = problem.keeps_gradients(disk, workers)
     identity = problem.identity(outputs=outputs, layer=layer, method=method)
-    facts = begun(folder, identity)
-    if facts is None:
-        _check_space(output, problem.nbytes + (problem.factor_bytes if on_disk else 0))
-        facts = problem.facts(identity)
-        begin(folder, facts, problem.shape, problem.dtype)
-    kernel.plan = problem.continued(facts, folder)
+    kernel.plan = problem.opened(output, identity, workers, on_disk=on_disk)
     factors = FactorFiles(folder / "factors", kernel.plan.width) if on_disk else None
     task = Task(kernel, x1, x2, folder, factors, workers)
     tasks = [
@@ -210,6 +198,29 @@ class Problem:
             "blocks": text_digest(sorted(self.kernel.groups.items())),
             **{name: text_digest(option) for name, option in options.items()},
         }
+
+    def keeps_gradients(self, disk: int | str, workers: int) -> bool:
+        """Whether the gradients of all examples lie on the disk; a small kernel needs none."""
+        if self.kernel.method == "reference" or self.at_once(workers) is not None:
+            return False
+        if self.factor_bytes <= (parse_bytes(disk) if isinstance(disk, str) else disk):
+            return True
+        needed = self.factor_bytes / 1e9 + 1
+        log.info("gradients need disk='%.0fGB' to be computed once", needed)
+        return False
+
+    def opened(
+        self, output: Path, identity: dict[str, str], workers: int, *, on_disk: bool
+    ) -> Plan:
+        """The plan of a kernel that is begun now, or was by an earlier process."""
+        folder = partial_folder(output)
+        self.kernel.plan = self.at_once(workers) or self.plan(workers, captured=on_disk)
+        facts = begun(folder, identity)
+        if facts is None:
+            _check_space(output, self.nbytes + (self.factor_bytes if on_disk else 0))
+            facts = self.facts(identity)
+            begin(folder, facts, self.shape, self.dtype)
+        return self.continued(facts, folder)
 
     def at_once(self, workers: int) -> Plan | None:
         """A small kernel as one tile, which nothing is kept for and a kill costs little."""

@@ -71,4 +71,5 @@ def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
         yield {}
 
     with pytest.raises(InputError, match="two classes were expected"):
-        run_stages([Stage("a", {}, nothing)], PartialResults(tmp_path), {}, "test")
+        run_stages([Stage("a", {}, nothing)], PartialResults(tmp_path / "kept"), {}, "test")
+    assert not list(tmp_path.iterdir())

@@ -1,20 +1,14 @@
-"""Tests for probes/ntk/stored.py: kernels on disk, by several processes, after being killed."""
+"""Tests for probes/ntk/stored.py: kernels on disk, by several processes and devices."""
 
 import importlib
 import itertools
-import json
-import signal
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.nn import Module
+from torch import Tensor
 
 from core.errors import InputError
 from probes.ntk import empirical_ntk, stored, stored_ntk
@@ -22,61 +16,9 @@ from probes.ntk.exact import Kernel
 from probes.ntk.ledger import Ledger
 from probes.ntk.progress import watched
 from probes.ntk.tiles import num_pairs, rows_of_tiles
+from tests.probes.ntk.stored_kernels import NUM, Images, assert_near, network
 
-NUM = 11
-
-
-class Images:
-    """Examples that are made when they are asked for."""
-
-    def __init__(self, x: Tensor) -> None:
-        self.x, self.most = x, 0
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def __getitem__(self, part: slice) -> Tensor:
-        found = self.x[part].clone()
-        self.most = max(self.most, len(found))
-        return found
-
-
-def network() -> Module:
-    torch.manual_seed(0)
-    layers = [nn.Conv2d(2, 3, 3, padding=1), nn.GELU(), nn.Conv2d(3, 4, 3), nn.Flatten()]
-    return nn.Sequential(*layers, nn.Linear(4 * 16, 3)).eval()
-
-
-@pytest.fixture(autouse=True)
-def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stored, "LEAST_HEIGHT", 2)
-    monkeypatch.setattr(stored, "SMALL", 0)
-
-
-@pytest.fixture
-def problem() -> tuple[Module, dict, Tensor]:
-    model = network()
-    return model, dict(model.named_parameters()), torch.randn(NUM, 2, 6, 6)
-
-
-@pytest.fixture
-def output(tmp_path: Path) -> Path:
-    return tmp_path / "K.npy"
-
-
-def flat(kernel: object) -> np.ndarray:
-    """Fields or entries of a kernel behind each other."""
-    if isinstance(kernel, dict):
-        return np.stack([part.numpy() for part in kernel.values()])
-    assert isinstance(kernel, np.ndarray | Tensor)
-    names = getattr(kernel.dtype, "names", None)
-    return np.stack([kernel[n] for n in names]) if names else np.asarray(kernel)
-
-
-def assert_near(found: object, truth: object) -> None:
-    a, b = flat(found), flat(truth)
-    assert a.shape == b.shape
-    np.testing.assert_allclose(a, b, rtol=0, atol=1e-13 * np.abs(b).max())
+pytestmark = pytest.mark.usefixtures("small_tiles")
 
 
 @pytest.mark.parametrize("blocks", [False, True])
@@ -168,165 +110,6 @@ def test_clusters(backend: str, problem: tuple, output: Path) -> None:
         with joblib.parallel_config(backend="ray"):
             found = stored_ntk(*problem, **options)
     assert_near(found, empirical_ntk(*problem, outputs="trace"))
-
-
-KILLED = """
-import os, signal, sys
-import torch
-from test_stored import Images, Ledger, network, stored, stored_ntk
-
-torch.set_default_dtype(torch.float64)
-stored.LEAST_HEIGHT, stored.SMALL, write, left = 2, 0, Ledger.write, [5]
-
-def then_die(self, tile, parts):
-    if not left[0]:  # in the middle of a tile
-        os.kill(os.getpid(), signal.SIGKILL)
-    left[0] -= 1
-    write(self, tile, parts)
-
-Ledger.write = then_die
-model, x = network(), torch.load(sys.argv[1])
-options = {"outputs": "trace", "disk": int(sys.argv[3])}
-stored_ntk(model, dict(model.named_parameters()), x, output=sys.argv[2], **options)
-"""
-
-
-@pytest.mark.parametrize("disk", [10**9, pytest.param(0, marks=pytest.mark.slow)])
-def test_a_killed_process_loses_one_tile(
-    disk: int, problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.save(problem[2], output.with_name("x.pt"))
-    words = [sys.executable, "-c", KILLED, str(output.with_name("x.pt")), str(output), str(disk)]
-    killed = subprocess.run(words, env=_environment(), capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    assert not output.exists()
-    before = np.load(output.with_name(".K.npy.partial") / "kernel.npy")
-    assert 0 < np.count_nonzero(before) < before.size
-
-    tiles = _counted(monkeypatch, Ledger, "write")
-    passes = _counted(monkeypatch, Kernel, "factors")
-    found = stored_ntk(*problem, output=output, outputs="trace", disk=disk)
-    assert len(tiles) == sum(map(len, rows_of_tiles(NUM, None, 2, 2))) - 5
-    assert not (disk and passes)  # all gradients were on disk
-    assert np.array_equal(found[before != 0], before[before != 0])
-    assert_near(found, empirical_ntk(*problem, outputs="trace"))
-
-
-def _environment() -> dict[str, str]:
-    path = [str(Path(__file__).parent), str(Path(__file__).parents[2]), *filter(None, sys.path)]
-    return {"PYTHONPATH": ":".join(path), "OMP_NUM_THREADS": "1"}
-
-
-def _counted(monkeypatch: pytest.MonkeyPatch, owner: type, name: str) -> list:
-    """Calls of a method from now on."""
-    calls, method = [], getattr(owner, name)
-    monkeypatch.setattr(owner, name, lambda *args: calls.append(args) or method(*args))
-    return calls
-
-
-@pytest.fixture
-def interrupted(problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch) -> Callable:
-    """Starts a kernel that stops after two tiles."""
-
-    def start(**options: object) -> Path:
-        with monkeypatch.context() as patch:
-            calls, write = itertools.count(), Ledger.write
-            stop = lambda *args: write(*args) if next(calls) < 2 else _stop()
-            patch.setattr(Ledger, "write", stop)
-            with pytest.raises(KeyboardInterrupt):
-                stored_ntk(*problem, output=output, outputs="trace", **options)
-        return output.with_name(".K.npy.partial")
-
-    return start
-
-
-def _stop() -> None:
-    raise KeyboardInterrupt
-
-
-def test_more_jobs_and_another_disk_may_continue(
-    interrupted: Callable, problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    interrupted()
-    tiles = _counted(monkeypatch, Ledger, "write")
-    with joblib.parallel_config(backend="threading", n_jobs=2):
-        found = stored_ntk(*problem, output=output, outputs="trace", disk=0)
-    assert_near(found, empirical_ntk(*problem, outputs="trace"))
-    assert len(tiles) == sum(map(len, rows_of_tiles(NUM, None, 2, 2))) - 2
-
-
-@pytest.mark.parametrize(
-    ("other", "name"),
-    [
-        ({"params": lambda p: {n: 2 * w for n, w in p.items()}}, "weights"),
-        ({"x1": lambda x: x + 1e-9}, "examples"),
-        ({"x1": lambda x: x[:-1]}, "examples"),
-        ({"outputs": "diagonal"}, "outputs"),
-        ({"blocks": True}, "blocks"),
-        ({"layer": "4"}, "layer"),
-        ({"method": "dense"}, "method"),
-        ({"dtype": torch.float32}, "weights"),
-    ],
-)
-def test_another_kernel_is_refused(
-    other: dict, name: str, interrupted: Callable, problem: tuple, output: Path
-) -> None:
-    folder = interrupted()
-    before = (folder / "kernel.npy").read_bytes()
-    model, params, x = problem
-    call = {"params": params, "x1": x, "outputs": "trace"}
-    call |= {n: value(call[n]) if callable(value) else value for n, value in other.items()}
-    with pytest.raises(InputError, match=f"unfinished kernel with another {name}; the same"):
-        stored_ntk(model, output=output, **call)
-    assert (folder / "kernel.npy").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("name", "spoil"),
-    [
-        ("facts.json", lambda path: path.write_text("{")),
-        ("facts.json", lambda path: path.write_text(json.dumps({"num": 3}))),
-        ("kernel.npy", lambda path: path.write_bytes(path.read_bytes()[:300])),
-        ("done.npy", lambda path: path.write_bytes(b"")),
-        ("done.npy", lambda path: np.save(path, np.zeros(3, bool))),
-        ("factors/0_00000002.safetensors", lambda path: path.write_bytes(b"")),
-    ],
-)
-def test_damaged_files_are_said_and_not_used(
-    name: str, spoil: Callable, interrupted: Callable, problem: tuple, output: Path
-) -> None:
-    spoil(interrupted() / name)
-    with pytest.raises(InputError, match="remove it and run the same command again"):
-        stored_ntk(*problem, output=output, outputs="trace")
-
-
-def test_gradients_that_were_removed_come_again(
-    interrupted: Callable, problem: tuple, output: Path
-) -> None:
-    (interrupted() / "factors/0_00000002.safetensors").unlink()
-    found = stored_ntk(*problem, output=output, outputs="trace")
-    assert_near(found, empirical_ntk(*problem, outputs="trace"))
-
-
-def test_what_a_finished_kernel_left_is_removed(
-    interrupted: Callable, problem: tuple, output: Path
-) -> None:
-    (interrupted() / "kernel.npy").unlink()  # killed right after the rename
-    found = stored_ntk(*problem, output=output, outputs="trace")
-    assert_near(found, empirical_ntk(*problem, outputs="trace"))
-
-
-def test_larger_tiles_than_the_budget_holds_are_refused(
-    interrupted: Callable, problem: tuple, output: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stored, "LEAST_HEIGHT", 6)
-    interrupted()
-    with pytest.raises(InputError, match="give at least") as error:
-        stored_ntk(*problem, output=output, outputs="trace", memory=1)
-    least = str(error.value).rpartition(" ")[2]
-    monkeypatch.setattr("probes.ntk.plan.Budget.holds", lambda *_: False)
-    with pytest.raises(InputError, match="begun with tiles of 6 x 6 examples.*fewer jobs"):
-        stored_ntk(*problem, output=output, outputs="trace", memory=least)
 
 
 @pytest.mark.parametrize("disk", ["1GB", 0])
