@@ -66,10 +66,10 @@ class Task:
 def capture_all(tasks: Sequence[Task], factors: FactorFiles, *, progress: bool) -> None:
     """The gradients of all examples that have none on disk."""
     sides = [len(x) for x in (tasks[0].x1, tasks[0].x2) if x is not None]
-    todo = lambda: [(i, p) for i, num in enumerate(sides) for p in factors.missing(i, num)]
-    done = lambda: sum(sides) - sum(part.stop - part.start for _, part in todo())
+    missing = lambda: [(i, p) for i, num in enumerate(sides) for p in factors.missing(i, num)]
+    done = lambda: sum(sides) - sum(part.stop - part.start for _, part in missing())
     with watched(sum(sides), done, "example", shown=progress):
-        _in_parallel(tasks, "capture", todo())
+        _in_parallel(tasks, "capture", missing())
 
 
 def fill_all(tasks: Sequence[Task], ledger: Ledger, *, progress: bool) -> None:
