@@ -51,6 +51,7 @@ def stop_at(process: subprocess.Popen, file: Path, how: signal.Signals) -> str:
     return process.communicate(timeout=120)[1]
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_weights(tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with start(whole) as undisturbed:

@@ -65,6 +65,7 @@ train(tiny_config(sys.argv[1], sys.argv[2], compile=sys.argv[3] == "True", steps
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_saved_under_its_own_names(tmp_path: Path, data: Path) -> None:
     plain, compiled = tmp_path / "False", tmp_path / "True"
     for run in (plain, compiled):  # in processes of their own, without the checks of annotations

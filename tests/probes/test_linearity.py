@@ -80,6 +80,7 @@ def test_the_arrays_give_the_values_back(record: Record) -> None:
     assert row["num_examples"].item() == 12
 
 
+@pytest.mark.slow
 def test_the_kernels_are_those_of_the_kernel_probe(runs: tuple[str, ...], tmp_path: Path) -> None:
     options = {"finetuned": runs[:1], "envs": ("rotated",)}
     config = LinearityConfig(
@@ -168,6 +169,7 @@ def test_a_killed_probe_continues(
     assert_frame_equal(measured.values, measure(config).values)
 
 
+@pytest.mark.slow
 def test_a_probe_whose_report_fails_does_not_measure_again(
     runs: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -79,6 +79,7 @@ def test_one_run_in_one_environment(tmp_path: Path) -> None:
     assert "paired over the same images" not in page
 
 
+@pytest.mark.slow
 def test_eight_runs_in_six_environments(tmp_path: Path) -> None:
     runs = tuple(f"dropout0.9-s{i}" for i in range(7))
     envs = tuple(f"environment_{i}" for i in range(6))

@@ -62,7 +62,7 @@ LARGE_LAST = [
 
 
 @pytest.mark.parametrize("outputs", ["full", "trace"])
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", LARGE_LAST)
 def test_kernels_of_all_families_match_their_jacobians(name: str, outputs: str) -> None:
     model, params, x = problem(name)
     truth = torch.einsum(EQUATIONS[outputs], reference(name))
@@ -142,6 +142,7 @@ def test_kernel_of_features(name: str) -> None:
     assert_near(kernel(model, params, x[:2], **options), truth)
 
 
+@pytest.mark.slow
 def test_reductions_of_many_outputs_agree() -> None:
     model, params, x = problem("test_efficientnet")
     options = {"outputs": torch.eye(model.num_features)[:, :20], "layer": "features"}

@@ -78,6 +78,7 @@ def test_the_interval_knows_test_examples_and_draws() -> None:
     assert differ["stderr"] == pytest.approx(accuracies.std() / 5**0.5, rel=0.1)
 
 
+@pytest.mark.slow
 def test_intervals_cover_the_accuracy_of_the_population() -> None:
     """Few draws from few examples, tested on few: no overconfidence, up to what overlaps."""
     (x, y), covered = clusters(6000, 0), 0
