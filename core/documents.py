@@ -77,11 +77,11 @@ def check_entries(found: object, schema: type[Document], where: str) -> Document
     if not isinstance(found, dict):
         raise damaged(where, "holds no names with values")
     kinds = get_type_hints(schema)
-    missing = [name for name in kinds if name not in found]
+    missing = [n for n in kinds if n not in found and n in schema.__required_keys__]
     if missing:
         raise damaged(where, f"lacks {', '.join(missing)}")
     for name, kind in kinds.items():
-        if not _fits(found[name], kind):
+        if name in found and not _fits(found[name], kind):
             shown = f"{found[name]!r:.60}"
             raise damaged(where, f"says {name}: {shown}, where {_described(kind)} belongs")
     return found  # type: ignore[return-value]

@@ -9,6 +9,7 @@ Shapes: N images of H x W pixels in an environment.
 
 import hashlib
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -128,6 +129,16 @@ def holdout(
     draws = np.random.PCG64(int.from_bytes(digest)).random_raw(len(env))
     order = np.argsort(draws, kind="stable")
     return order[num_out:], order[:num_out]
+
+
+def first_share(indices: Int64[np.ndarray, " N"], fraction: float) -> Int64[np.ndarray, " F"]:
+    """The first share of some images, at least one; a smaller share is part of a larger one.
+
+    Example:
+        >>> first_share(np.array([4, 0, 3, 2]), 0.5)
+        array([4, 0])
+    """
+    return indices[: max(1, math.ceil(fraction * len(indices)))]
 
 
 def _load_digits(envs: Sequence[str]) -> Domains:

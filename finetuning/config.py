@@ -90,6 +90,8 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
     """Side of the input images in pixels (default: the model's)."""
     augment_iid: bool | None = None
     """Measure i.i.d. accuracy on augmented images (default: the preset's)."""
+    train_fraction: float = 1.0
+    """Share of the images of every training environment that is trained on, 0 < share <= 1."""
     split_seed: int | None = None
     """Seed of the 20 % hold-out (default: the preset's: fixed to 0, or the run's seed)."""
     eval_every: int | None = None
@@ -105,7 +107,7 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
         check_drop_rate(self.drop_rate)
         for name in ("batch_size", "steps", "eval_every", "image_size", "checkpoint_every"):
             _check_positive(name, getattr(self, name))
-        for name in ("lr", "head_lr_factor"):
+        for name in ("lr", "head_lr_factor", "train_fraction"):
             _check_positive(name, getattr(self, name))
         for period in self.average or ():
             _check_positive("average", period)
@@ -115,7 +117,10 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
             _check_not_negative("milestones", milestone)
         for name in ("seed", "split_seed"):
             _check_seed(name, getattr(self, name))
-
+        if self.train_fraction > 1:
+            raise InputError(
+                f"--train_fraction is {self.train_fraction}; a share of at most 1 was expected"
+            )
         if self.tangent and self.compile:
             raise InputError(
                 "--tangent and --compile were both given; an expansion cannot be compiled: leave "

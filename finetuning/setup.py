@@ -12,7 +12,7 @@ from torch.nn import Module
 
 from core.checkpoints import load_checkpoint, sha256
 from core.device import select_device
-from core.domains import Domains, holdout, load_domains
+from core.domains import Domains, first_share, holdout, load_domains
 from core.errors import InputError
 from core.glyphnet import WEIGHTS
 from core.loaders import check_transform
@@ -66,7 +66,7 @@ def prepare(config: TrainConfig) -> Setup:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Setup(
         domains=domains,
-        train={name: splits[name][0] for name in train_envs},
+        train={name: first_share(splits[name][0], config.train_fraction) for name in train_envs},
         held_out={name: out for name, (_, out) in splits.items()},
         model=model,
         data_config=data_config,

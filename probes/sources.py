@@ -8,13 +8,13 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from jaxtyping import Int64
 
 from core.documents import read_json, read_json_lines, read_yaml
-from core.domains import Domains, holdout
+from core.domains import Domains, first_share, holdout
 from core.errors import InputError
 
 Indices = Int64[np.ndarray, " _"]
@@ -42,6 +42,7 @@ class RunOptions(TypedDict):
     pretrained: str
     test_env: list[str]
     split_seed: int
+    train_fraction: NotRequired[float]  # runs of the first releases used all images
 
 
 class RunFacts(TypedDict):
@@ -176,11 +177,11 @@ class Source:
 
     def parts(self, domains: Domains, env: str, split: str) -> tuple[Indices, Indices]:
         """Images that the run trained on, and all others, both in an order drawn at random."""
-        is_training = split == "iid" and self.run_options is not None
-        seed = self.run_options["split_seed"] if is_training and self.run_options else 0
-        kept, held_out = holdout(domains.environments[env], seed)
-        if is_training:
-            return kept, held_out
+        environment, run = domains.environments[env], self.run_options
+        if split == "iid" and run is not None:
+            kept, held_out = holdout(environment, run["split_seed"])
+            return first_share(kept, run.get("train_fraction", 1.0)), held_out
+        kept, held_out = holdout(environment, 0)
         return kept[:0], np.concatenate([held_out, kept])
 
     def facts(self, splits: Mapping[str, str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import pytest
 
@@ -28,6 +28,7 @@ class Schema(TypedDict):
     words: list[str]
     free: dict[str, Any]
     inner: list[Inner]
+    later: NotRequired[int]
 
 
 GOOD: dict[str, Any] = {
@@ -66,6 +67,12 @@ def test_a_value_of_another_type_is_named_in_one_sentence(name: str, value: obje
     with pytest.raises(InputError, match=f"'f' says {name}: .* where .* belongs") as error:
         check_entries(GOOD | {name: value}, Schema, "f")
     assert "\n" not in str(error.value)
+
+
+def test_an_entry_of_later_versions_may_be_missing_but_not_wrong() -> None:
+    assert check_entries(GOOD | {"later": 3}, Schema, "file")["later"] == 3
+    with pytest.raises(InputError, match="says later: 'x', where a whole number belongs"):
+        check_entries(GOOD | {"later": "x"}, Schema, "file")
 
 
 @pytest.mark.parametrize("name", GOOD)

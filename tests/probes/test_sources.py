@@ -3,10 +3,12 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
+from core.domains import load_domains
 from core.errors import InputError
 from finetuning.config import TrainConfig
 from finetuning.train import train
@@ -76,7 +78,17 @@ WRONG_OPTIONS = {
     "pretrained": 3,
     "test_env": [1],
     "split_seed": None,
+    "train_fraction": "half",
 }
+
+
+def test_a_run_on_fewer_images_was_trained_on_those_only(run: Path) -> None:
+    domains = load_domains("digits")
+    trained, others = Source.find(str(run), "final").parts(domains, "ink", "iid")
+    file = run / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | {"train_fraction": 0.25}))
+    fewer, same = Source.find(str(run), "final").parts(domains, "ink", "iid")
+    assert np.array_equal(fewer, trained[:90]) and np.array_equal(same, others)
 
 
 @pytest.mark.parametrize("name", RunOptions.__annotations__)

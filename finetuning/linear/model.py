@@ -35,21 +35,28 @@ def stacked(blocks: Sequence[Float[Tensor, "N _"]], inputs: Inputs = "outputs") 
     r"""Pooled outputs of consecutive blocks as the model's inputs.
 
     Pooling is linear, so that increments :math:`\phi_l - \phi_{l-1}` are those of pooled outputs;
-    the first block keeps its output, which is everything before.
+    the first block keeps its output, which is everything before. Outputs of different widths
+    cannot be added: they are put beside each other as one block, so that each has columns of V
+    of its own.
 
     Raises:
-        InputError: If the blocks differ in width.
+        InputError: If increments are asked of blocks of different widths.
 
     Example:
         >>> stacked([torch.ones(1, 2), 3 * torch.ones(1, 2)], "increments")[0].tolist()
         [[1.0, 1.0], [2.0, 2.0]]
+        >>> stacked([torch.ones(1, 2), torch.ones(1, 3)]).shape
+        torch.Size([1, 1, 5])
     """
     widths = [block.shape[1] for block in blocks]
-    if len(set(widths)) != 1:
+    is_stack = len(set(widths)) == 1
+    if not is_stack and inputs == "increments":
         raise InputError(
-            f"the blocks have {', '.join(map(str, widths))} channels; blocks of one width were "
-            "expected: choose fewer of the last ones"
+            f"the layers have {', '.join(map(str, widths))} channels; increments need layers of "
+            "one width: choose others with --layers, or --inputs outputs"
         )
+    if not is_stack:
+        return torch.cat(list(blocks), 1)[:, None]
     x = torch.stack(list(blocks), 1)
     return x if inputs == "outputs" else x.diff(dim=1, prepend=torch.zeros_like(x[:, :1]))
 

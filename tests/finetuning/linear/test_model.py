@@ -1,4 +1,4 @@
-"""Tests for finetuning/linear.py: model (1) written out, and its options."""
+"""Tests for finetuning/linear/model.py: model (1) written out, and its options."""
 
 import pytest
 import torch
@@ -32,6 +32,13 @@ def test_increments_add_up_to_the_outputs() -> None:
     assert_close(increments[:, 0], outputs[:, 0])
 
 
+def test_layers_of_different_widths_are_put_beside_each_other() -> None:
+    a, b = torch.rand(N, 2), torch.rand(N, 3)
+    model = LinearModel(stacked([a, b]), C)
+    adapted = torch.cat([a * model.scales[0, :2], b * model.scales[0, 2:]], 1)
+    assert_close(model.adapted(stacked([a, b])), adapted)
+
+
 @pytest.mark.parametrize("norm", ["batchnorm", "standardise"])
 def test_normalised_inputs_have_mean_zero_and_variance_one(norm: str) -> None:
     x = stacked(blocks())
@@ -62,7 +69,7 @@ def test_dropout_is_on_the_adapted_features_and_while_training_only() -> None:
 
 
 def test_wrong_input_is_refused_in_a_sentence() -> None:
-    with pytest.raises(InputError, match="5, 7 channels; blocks of one width"):
-        stacked([torch.ones(2, 5), torch.ones(2, 7)])
+    with pytest.raises(InputError, match="5, 7 channels; increments need layers of one width"):
+        stacked([torch.ones(2, 5), torch.ones(2, 7)], "increments")
     with pytest.raises(InputError, match="dropout rate is 1"):
         LinearModel(stacked(blocks()), C, drop_rate=1.0)
