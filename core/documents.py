@@ -77,7 +77,8 @@ def check_entries(found: object, schema: type[Document], where: str) -> Document
     if not isinstance(found, dict):
         raise damaged(where, "holds no names with values")
     kinds = get_type_hints(schema)
-    missing = [n for n in kinds if n not in found and n in schema.__required_keys__]
+    required: frozenset[str] = schema.__required_keys__  # type: ignore[attr-defined]
+    missing = [n for n in kinds if n not in found and n in required]
     if missing:
         raise damaged(where, f"lacks {', '.join(missing)}")
     for name, kind in kinds.items():

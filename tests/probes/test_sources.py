@@ -98,6 +98,12 @@ def test_an_option_of_the_wrong_type_is_named_with_the_file(name: str, run: Path
     file.write_text(yaml.safe_dump(options | {name: WRONG_OPTIONS[name]}))
     with pytest.raises(InputError, match=rf"config\.yaml' says {name}: .*restore the file"):
         Source.find(str(run), "final")
+
+
+@pytest.mark.parametrize("name", sorted(RunOptions.__required_keys__))
+def test_a_missing_option_is_named_with_the_file(name: str, run: Path) -> None:
+    file = run / "config.yaml"
+    options = yaml.safe_load(file.read_text())
     file.write_text(yaml.safe_dump({k: v for k, v in options.items() if k != name}))
     with pytest.raises(InputError, match=rf"config\.yaml' lacks {name};"):
         Source.find(str(run), "final")
