@@ -13,7 +13,13 @@ repeated: with :math:`G = (K + \rho I)^{-1}` and :math:`r = Y - f_0(X)`
 where :math:`G_{ii}` is a number for a kernel between examples, and a C x C block, all outputs of
 the example, for a kernel between outputs of examples.
 
-Shapes: N examples, M others, C outputs, R ridges.
+Where the kernel is too large, it may be one of k features, :math:`K = Z Z^\top`: the same fit is
+ridge regression on the features, and leaving out takes blocks of the hat matrix,
+
+.. math:: r_i - \hat f_{-i}(x_i) = (I - H_{ii})^{-1} (r - H r)_i, \qquad
+    H = Z (Z^\top Z + \rho I)^{-1} Z^\top .
+
+Shapes: N examples, M others, C outputs, R ridges, k features.
 
 References:
     | A Kernel-Based View of Language Model Fine-Tuning (Malladi et al., 2023)
@@ -106,6 +112,72 @@ def _left_out(
     return torch.linalg.solve(inverse, dual.reshape(targets.shape))
 
 
+class FeatureRidge(NamedTuple):
+    """A fitted ridge regression on features that the outputs of an example have each.
+
+    Attributes:
+        weights: One number a feature, shared by all outputs.
+        ridge: The ridge in units of the mean eigenvalue of the features' kernel.
+        errors: Mean squared leave-one-out residual of every ridge tried.
+        residuals: Leave-one-out residuals at the chosen ridge.
+    """
+
+    weights: Float[Tensor, " k"]
+    ridge: float
+    errors: dict[float, float]
+    residuals: Float[Tensor, "N C"]
+
+    def predict(self, features: Float[Tensor, "M C k"]) -> Float[Tensor, "M C"]:
+        """The change of the outputs at other examples, from their features."""
+        return features.to(self.weights) @ self.weights
+
+
+def feature_ridge(
+    features: Float[Tensor, "N C k"],
+    targets: Float[Tensor, "N C"],
+    ridges: Sequence[float] = RIDGES,
+) -> FeatureRidge:
+    """`kernel_ridge` on the kernel of some features, which is never formed where it is larger.
+
+    Args:
+        features: Of every output of every example, such as `probes.ntk.sketched_features`.
+        targets: What is predicted: labels less the outputs before training.
+        ridges: Candidates, in units of the mean eigenvalue of the kernel.
+
+    Raises:
+        InputError: If there is one example only, or a ridge is not positive.
+    """
+    rows = features.double().flatten(0, 1)
+    if len(rows) <= rows.shape[1]:
+        fit = kernel_ridge(
+            (rows @ rows.T).reshape(*targets.shape, *targets.shape), targets, ridges
+        )
+        return FeatureRidge(rows.T @ fit.dual.flatten(), *fit[1:])
+    _check_ridges(len(targets), ridges)
+    left, scales, right = torch.linalg.svd(rows, full_matrices=False)
+    r = targets.double().flatten()
+    projected, values = left.T @ r, scales.square()
+    outside = r - left @ projected
+    fits = {}
+    for ridge in ridges:
+        penalty = ridge * float(values.sum()) / len(rows)
+        kept = penalty / (values + penalty)  # of a residual along a singular vector
+        residual = (outside + left @ (kept * projected)).reshape(targets.shape)
+        fits[ridge] = scales / (values + penalty) * projected, _without(left, kept, residual)
+    errors = {ridge: float(left_out.square().mean()) for ridge, (_, left_out) in fits.items()}
+    best = min(errors, key=lambda ridge: errors[ridge])
+    return FeatureRidge(right.T @ fits[best][0], best, errors, fits[best][1])
+
+
+def _without(
+    left: Float[Tensor, "S k"], kept: Float[Tensor, " k"], residual: Float[Tensor, "N C"]
+) -> Float[Tensor, "N C"]:
+    r"""Residuals of every example in the fit without it: :math:`I - H_{ii}` solved against."""
+    rows = left.reshape(*residual.shape, -1)
+    hat = torch.einsum("nck,k,ndk->ncd", rows, 1 - kept, rows)
+    return torch.linalg.solve(torch.eye(residual.shape[1]).to(hat) - hat, residual)
+
+
 def _check(kernel: Tensor, targets: Tensor, ridges: Sequence[float]) -> None:
     num, outputs = targets.shape
     if kernel.shape not in {(num, num), (num, outputs, num, outputs)}:
@@ -113,6 +185,10 @@ def _check(kernel: Tensor, targets: Tensor, ridges: Sequence[float]) -> None:
             f"the kernel has shape {tuple(kernel.shape)}, the targets {tuple(targets.shape)}; "
             f"{(num, num)} or {(num, outputs, num, outputs)} was expected"
         )
+    _check_ridges(num, ridges)
+
+
+def _check_ridges(num: int, ridges: Sequence[float]) -> None:
     if num < 2:
         raise InputError("there is one example; leave-one-out needs at least two")
     if not ridges or min(ridges) <= 0:

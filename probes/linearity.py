@@ -1,6 +1,8 @@
 r"""How linear was a fine-tuning? Function space, block by block, beside nulls and controls.
 
-The tangent kernel before and after, on fewer images, has a section of its own.
+The tangent kernel before and after, on fewer images, has a section of its own. So has training
+space: a run whose folder lies beside that of its tangent run (`finetuning.train --tangent`) or of
+its linear model (`finetuning.linear`) is compared with them and with kernel regression.
 
     python -m probes.linearity                                    # the embedded example
     python -m probes.linearity --finetuned runs/erm runs/dropout  # run folders, compared
@@ -26,6 +28,7 @@ from probes.linearity_bench import Bench, Measured
 from probes.linearity_config import LinearityConfig
 from probes.linearity_kernels import kernel_section
 from probes.linearity_metrics import METRICS, example_rows, weight_rows
+from probes.linearity_training import training_section
 from probes.options import with_defaults
 from probes.pairs import Comparison, load_pairs
 from probes.partial import PartialResults
@@ -54,6 +57,7 @@ def _measure(config: LinearityConfig, partial: PartialResults) -> Record:
     comparison = load_pairs(config)
     bench = Bench(config, comparison)
     kernels = kernel_section(config, comparison, partial)
+    training = training_section(config, bench, partial)
     sums: dict[str, dict[str, list[Measured]]] = {pair.run: {} for pair in comparison.pairs}
     units = [(pair, env) for pair in comparison.pairs for env in pair.images]
     for pair, env in tqdm(units, desc="probing", unit="environment"):
@@ -68,12 +72,13 @@ def _measure(config: LinearityConfig, partial: PartialResults) -> Record:
     return Record(
         probe="linearity",
         config=asdict(config),
-        values=tidy([shared | row for row in [*rows, *kernels.rows]]),
-        metrics=METRICS | kernels.metrics,
+        values=tidy([shared | row for row in [*rows, *kernels.rows, *training.rows]]),
+        metrics=METRICS | kernels.metrics | training.metrics,
         provenance=_provenance(config, comparison, bench)
         | kernels.facts
+        | training.facts
         | {"seconds": round(time.perf_counter() - began, 1)},
-        arrays=_arrays(sums) | kernels.arrays,
+        arrays=_arrays(sums) | kernels.arrays | training.arrays,
     )
 
 

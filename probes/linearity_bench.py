@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from core.command_line import parse_bytes
 from core.device import select_device
+from core.domains import Domains
 from core.errors import InputError
 from core.linearization import Weights
 from core.loaders import InOrder, image_loader
@@ -65,8 +66,8 @@ class Bench:
         self, pair: Pair, env: str, images: np.ndarray, dtype: torch.dtype
     ) -> float:
         model = copy.deepcopy(self.model).to(dtype)
-        weights0, weights1 = (self._to_device(w, dtype) for w in (pair.weights0, pair.weights1))
-        x, y = next(iter(self._loader(env, images)))
+        weights0, weights1 = (self.to_device(w, dtype) for w in (pair.weights0, pair.weights1))
+        x, y = next(iter(self.loader(self.comparison.domains, env, images)))
         x, y = x.to(self.device, dtype), y.to(self.device)
         sums = path_sums(model, weights0, weights1, x, y, alphas=(), blocks=())
         numerator, denominator = sums[Key("explained_displacement", FEATURES, 1.0)]
@@ -75,11 +76,11 @@ class Bench:
     def _compute(self, pair: Pair, env: str, part: str) -> dict[str, np.ndarray]:
         images = pair.images[env][: self.parts[part]]
         weights0, weights1 = (
-            self._to_device(w, self.dtype) for w in (pair.weights0, pair.weights1)
+            self.to_device(w, self.dtype) for w in (pair.weights0, pair.weights1)
         )
         measure_batch = {"path": self._path, "detail": self._detail}[part]
         batches = []
-        for x, y in self._loader(env, images):
+        for x, y in self.loader(self.comparison.domains, env, images):
             x, y = x.to(self.device, self.dtype), y.to(self.device)
             sums = measure_batch(weights0, weights1, x, y)
             batches.append({k: torch.stack(both).cpu().numpy() for k, both in sums.items()})
@@ -101,11 +102,12 @@ class Bench:
             **null_sums(self.model, *ends, x, **nulls),
         }
 
-    def _loader(self, env: str, images: np.ndarray) -> DataLoader:
+    def loader(self, domains: Domains, env: str, images: np.ndarray) -> DataLoader:
+        """Some images of an environment and their labels, batch by batch, in order."""
         comparison = self.comparison
-        index = list(comparison.domains.environments).index(env)
+        index = list(domains.environments).index(env)
         return image_loader(
-            comparison.domains,
+            domains,
             InOrder(index, images, self.batch_size),
             comparison.transform,
             comparison.data_config,
@@ -113,26 +115,33 @@ class Bench:
             workers=self.config.workers,
         )
 
-    def _to_device(self, weights: Weights, dtype: torch.dtype) -> Weights:
+    def to_device(self, weights: Weights, dtype: torch.dtype) -> Weights:
+        """The weights where the network is."""
         return {name: tensor.to(self.device, dtype) for name, tensor in weights.items()}
 
     def _identity(self, pair: Pair, env: str, part: str) -> dict[str, object]:
         """Everything that a part's numbers depend on."""
-        config = self.config
-        options = ("alphas", "draws", "seed", "dtype", "device")
         return {
             "part": part,
             "env": env,
             "images": pair.images[env][: self.parts[part]].tolist(),
-            "data": self.comparison.domains.fingerprint,
-            "data_config": self.comparison.data_config,
-            "model": [self.comparison.model_name, self.comparison.model_kwargs],
-            "transform": self.comparison.transform,
             "head": pair.facts["head"],
             "checkpoints": [pair.facts["pretrained_sha256"], pair.facts["sha256"]],
+            **{name: getattr(self.config, name) for name in ("alphas", "draws")},
+            **self.identity(),
+        }
+
+    def identity(self) -> dict[str, object]:
+        """Everything that all parts' numbers depend on."""
+        comparison, options = self.comparison, ("seed", "dtype", "device")
+        return {
+            "data": comparison.domains.fingerprint,
+            "data_config": comparison.data_config,
+            "model": [comparison.model_name, comparison.model_kwargs],
+            "transform": comparison.transform,
             "versions": provenance()["versions"],
             "batch_size": self.batch_size,
-            **{name: getattr(config, name) for name in options},
+            **{name: getattr(self.config, name) for name in options},
         }
 
 

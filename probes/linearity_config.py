@@ -20,11 +20,18 @@ class LinearityConfig(ProbeOptions):
     """Random and permuted displacements drawn as nulls of R2; that of the kernel is one."""
     kernel_samples: int = 16
     """Images per environment for the tangent kernel before and after; 0 leaves it out."""
+    twins: tuple[str, ...] = ()
+    """Folders of `finetuning.train --tangent` and `finetuning.linear` that the runs are compared
+    with (default: those with a run's options beside it); `none` leaves the comparison out."""
+    kernel_train: int = 64
+    """Training images that kernel regression is fitted on, where a run has twins; 0 leaves it
+    out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.check_least(samples=1, detail_samples=1, draws=1, kernel_samples=0)
-        if self.kernel_samples == 1:
-            raise InputError("--kernel_samples is 1; at least 2 were expected, or 0 for no kernel")
+        self.check_least(samples=1, detail_samples=1, draws=1, kernel_samples=0, kernel_train=0)
+        for name in ("kernel_samples", "kernel_train"):
+            if getattr(self, name) == 1:
+                raise InputError(f"--{name} is 1; at least 2 were expected, or 0 for no kernel")
         if not self.alphas or min(self.alphas) <= 0:
             raise InputError(f"--alphas are {self.alphas}; positive numbers were expected")

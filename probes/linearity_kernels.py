@@ -1,15 +1,11 @@
 """The kernel section of the linearity probe: what `probes.ntk` measures, on the same pairs."""
 
-from dataclasses import dataclass, field, fields
-from typing import Any
+from dataclasses import fields
 
-import numpy as np
-
-from analysis.intervals import Row
 from core.errors import InputError
-from core.records import Metric
 from probes.kernel_space import METRICS
 from probes.linearity_config import LinearityConfig
+from probes.linearity_section import Section
 from probes.ntk.config import NtkConfig
 from probes.ntk.kernel_bench import KernelBench
 from probes.ntk.measure import kernel_facts, rows_and_arrays
@@ -18,39 +14,22 @@ from probes.pairs import Comparison
 from probes.partial import PartialResults
 
 
-@dataclass(frozen=True)
-class KernelSection:
-    """What the kernels add to a record; nothing where they were left out.
-
-    Attributes:
-        rows: Values with intervals.
-        arrays: Kernels and spectra by run and split.
-        metrics: What the values mean.
-        facts: How the kernels were made.
-    """
-
-    rows: list[Row] = field(default_factory=list)
-    arrays: dict[str, np.ndarray] = field(default_factory=dict)
-    metrics: dict[str, Metric] = field(default_factory=dict)
-    facts: dict[str, Any] = field(default_factory=dict)
-
-
 def kernel_section(
     config: LinearityConfig, comparison: Comparison, partial: PartialResults
-) -> KernelSection:
+) -> Section:
     """Measure the kernels of every run, or find those that an earlier process finished.
 
     Raises:
         InputError: If a kernel cannot be computed, such as for want of memory.
     """
     if not config.kernel_samples:
-        return KernelSection()
+        return Section()
     bench = KernelBench(_kernel_config(config), comparison, partial)
     try:
         rows, arrays = rows_and_arrays(bench)
     except InputError as error:
         raise InputError(f"{error}; or leave the kernels out: --kernel_samples 0") from error
-    return KernelSection(rows, arrays, METRICS, {"kernels": kernel_facts(bench)})
+    return Section(rows, arrays, METRICS, {"kernels": kernel_facts(bench)})
 
 
 def _kernel_config(config: LinearityConfig) -> NtkConfig:

@@ -105,8 +105,8 @@ def example_rows(pairs: Iterable[Pair], sums: Mapping[str, RunSums], seed: int) 
     pairs = list(pairs)
     rows: list[Row] = []
     for pair in pairs:
-        for split, env, members in _groups(pair):
-            labels = {**_labels(pair), "split": split, "env": env}
+        for split, env, members in groups_of(pair):
+            labels = {**labels_of_pair(pair), "split": split, "env": env}
             for part in range(len(sums[pair.run][members[0]])):
                 measured = {name: sums[pair.run][name][part] for name in members}
                 rows += [labels | row for row in _rows(measured, seed)]
@@ -115,11 +115,12 @@ def example_rows(pairs: Iterable[Pair], sums: Mapping[str, RunSums], seed: int) 
     return rows
 
 
-def _labels(pair: Pair) -> Row:
+def labels_of_pair(pair: Pair) -> Row:
+    """The columns that all rows of a run share."""
     return {"run": pair.run, "seed": pair.facts["seed"], "checkpoint": pair.facts["sha256"][:12]}
 
 
-def _groups(pair: Pair) -> list[tuple[str, str, list[str]]]:
+def groups_of(pair: Pair) -> list[tuple[str, str, list[str]]]:
     """(split, name, environments): each environment, and all of each split together."""
     single = [(split, env, [env]) for env, split in pair.splits.items()]
     pooled = [
@@ -217,7 +218,7 @@ def _differences(pair: Pair, reference: Pair, sums: Mapping[str, RunSums], seed:
     """R2 of one run minus that of another on the same images, resampled together."""
     key = Key("explained_displacement", FEATURES, 1.0)
     rows = []
-    for split, env, members in _groups(pair):
+    for split, env, members in groups_of(pair):
         if any(not np.array_equal(pair.images[m], reference.images[m]) for m in members):
             continue
         values, resampled = [], []
@@ -251,7 +252,7 @@ def weight_rows(
         change, size = (sum(squares[name][i] for name in names) for i in (0, 1))
         value = (change / size) ** 0.5 if size else float("nan")
         rows.append({"metric": "weight_displacement", "layer": group, "value": value})
-    return [_labels(pair) | row for row in rows]
+    return [labels_of_pair(pair) | row for row in rows]
 
 
 def _square(weights: Weights, origin: Weights | None, name: str) -> float:

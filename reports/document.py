@@ -25,6 +25,7 @@ _FILES = (
     "pretrained_sha256",
     "head",
 )
+_SECTIONS = ("kernels", "training_space")  # of the provenance, an entry a line
 _WIDTH = 100
 _LONG = 20
 
@@ -144,10 +145,12 @@ def _flow(value: object) -> str:
 
 def _provenance(provenance: dict[str, Any]) -> list[list[str]]:
     versions = ", ".join(f"{name} {v}" for name, v in provenance["versions"].items())
-    elsewhere = {"versions", "runs", "kernels", "undefined"}
+    elsewhere = {"versions", "runs", "undefined", *_SECTIONS}
     rest = {k: v for k, v in provenance.items() if k not in elsewhere}
-    kernels = {f"kernels.{k}": v for k, v in provenance.get("kernels", {}).items()}
-    return config_pairs({"versions": versions, **rest, **kernels})
+    of_sections = {
+        f"{name}.{k}": v for name in _SECTIONS for k, v in provenance.get(name, {}).items()
+    }
+    return config_pairs({"versions": versions, **rest, **of_sections})
 
 
 def _checkpoints(run: dict[str, Any]) -> list[list[str]]:

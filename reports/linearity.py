@@ -14,7 +14,7 @@ from typing import Any
 from analysis.verdicts import comparison_verdicts, linearity_verdicts
 from core.command_line import run
 from core.records import Record
-from reports import dots, figures, kernels, tables
+from reports import dots, figures, kernels, tables, training_space
 from reports.document import aligned, check_probe, line, named, plain, write_document
 from reports.style import Drawing
 
@@ -50,11 +50,12 @@ def write_report(record: Record, folder: Path, output: Path) -> Path:
         "title": TITLE,
         "verdicts": [line(verdict) for verdict in linearity_verdicts(record)],
         "comparisons": [line(verdict) for verdict in comparison_verdicts(record)],
-        "tables": _tables(record) | kernels.tables_of(record),
+        "tables": _tables(record) | kernels.tables_of(record) | training_space.tables_of(record),
         "draws": record.provenance["num_draws"],
         "kernels": kernels.facts(record),
+        "training": training_space.facts(record),
     }
-    drawings = _drawings(record) | kernels.drawings(record)
+    drawings = _drawings(record) | kernels.drawings(record) | training_space.drawings(record)
     return write_document("linearity.typ", record, folder, output, content, drawings)
 
 
@@ -95,7 +96,7 @@ def verdict_table(record: Record) -> str:
         ["difference", "split", "verdict", "R2 [95 %]"],
         [[v.run, v.split, v.word, plain(v.estimate)] for v in comparison_verdicts(record)],
     )
-    parts = (lines, compared, kernels.verdict_lines(record))
+    parts = (lines, compared, kernels.verdict_lines(record), training_space.lines(record))
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 

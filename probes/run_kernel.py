@@ -1,0 +1,134 @@
+"""Regression with the tangent kernel at the start of a run, on some of its training images.
+
+Shapes: N images.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from core.command_line import parse_bytes
+from core.documents import read_json
+from core.domains import Domains, load_domains
+from core.errors import InputError
+from core.linearization import Weights
+from probes.kernel_prediction import Function, KernelFit, fit_kernel, predictor
+from probes.linearity_bench import Bench
+from probes.partial import Arrays, PartialResults
+from probes.sources import Indices, RunFacts, Source
+
+
+class RunKernel:
+    """The kernel at a run's initial weights, its classifier among them.
+
+    Attributes:
+        fit: The regression, done now or by an earlier process.
+        facts: What a record keeps of it.
+    """
+
+    def __init__(
+        self, bench: Bench, source: Source, weights0: Weights, sha0: str, partial: PartialResults
+    ) -> None:
+        self.bench, self.weights0 = bench, weights0
+        self.domains, self.images = training_images(
+            source, bench.comparison.domains, bench.config.kernel_train, bench.config.seed
+        )
+        self.identity = {
+            "part": "kernel regression",
+            "images": {env: chosen.tolist() for env, chosen in self.images.items()},
+            "of": self.domains.fingerprint,
+            "start": sha0,
+            "memory": bench.config.memory,
+            **bench.identity(),
+        }
+        try:
+            found = partial.load_or_compute(self.identity, self._fitted)
+        except InputError as error:
+            raise InputError(
+                f"kernel regression at the start of '{source.path}': {error}; or leave it out: "
+                "--kernel_train 0"
+            ) from error
+        self.fit = _from_arrays(found)
+        self.facts: dict[str, Any] = {
+            "kind": self.fit.kind,
+            "images": {env: len(chosen) for env, chosen in self.images.items()},
+            "ridge": self.fit.ridge,
+            "leave_one_out_error": self.fit.error,
+        }
+
+    def function(self) -> Function:
+        """From images to logits."""
+        x, _ = self._examples()
+        return predictor(self.bench.model, self.weights0, x, self.fit, **self._options())
+
+    def _fitted(self) -> Arrays:
+        x, labels = self._examples()
+        memory = parse_bytes(self.bench.config.memory)
+        fit = fit_kernel(
+            self.bench.model, self.weights0, x, labels, memory=memory, **self._options()
+        )
+        return _as_arrays(fit)
+
+    def _options(self) -> dict[str, int]:
+        return {"batch_size": self.bench.batch_size, "seed": self.bench.config.seed}
+
+    def _examples(self) -> tuple[Float[Tensor, "N ..."], Int64[Tensor, " N"]]:
+        batches = [
+            batch
+            for env, chosen in self.images.items()
+            for batch in self.bench.loader(self.domains, env, chosen)
+        ]
+        x, labels = (
+            torch.cat(parts).to(self.bench.device) for parts in zip(*batches, strict=True)
+        )
+        return x.to(self.bench.dtype), labels
+
+
+def training_images(
+    source: Source, domains: Domains, num: int, seed: int
+) -> tuple[Domains, dict[str, Indices]]:
+    """Images that a run was trained on, as many of every training environment as can be.
+
+    Args:
+        source: The run folder.
+        domains: The images of the probe; the run's own are opened where these lack a training
+            environment.
+        num: How many, over all environments.
+        seed: Another seed, other images.
+
+    Returns:
+        Where the images are, and their indices by environment.
+    """
+    run = source.run_options
+    assert run is not None  # only run folders have twins
+    envs = read_json(source.path / "run.json", RunFacts)["train_envs"]
+    if not domains.environments.keys() >= set(envs):
+        skip = run["skip_unreadable"]
+        domains = load_domains(run["data"], envs=run["envs"], skip_unreadable=skip)
+    chosen = {}
+    for i, env in enumerate(envs):
+        pool, _ = source.parts(domains, env, "iid")
+        share = min(len(pool), num // len(envs) + (i < num % len(envs)))
+        chosen[env] = np.random.default_rng([seed, i]).choice(pool, share, replace=False)
+    return domains, chosen
+
+
+def _as_arrays(fit: KernelFit) -> Arrays:
+    return {
+        "coefficients": fit.coefficients.cpu().numpy(),
+        "ridge": np.array([fit.ridge]),
+        "error": np.array([fit.error]),
+    }
+
+
+def _from_arrays(found: Arrays) -> KernelFit:
+    coefficients = torch.from_numpy(found["coefficients"])
+    return KernelFit(
+        kind="exact" if coefficients.ndim == 2 else "sketched",
+        coefficients=coefficients,
+        ridge=float(found["ridge"][0]),
+        error=float(found["error"][0]),
+    )

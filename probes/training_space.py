@@ -1,0 +1,132 @@
+r"""Training space: an ordinary fine-tuning against the linear models trained in its place.
+
+| method | function |
+|---|---|
+| ordinary | :math:`f(x; \theta_1)` |
+| tangent | :math:`f_0(x) + J_0(x)\,(\theta_t - \theta_0)`, trained to :math:`\theta_t` |
+| transplanted | :math:`f(x; \theta_t)` |
+| linear_model | model (1), at its best i.i.d. and after its last iteration |
+| kernel | kernel regression with the kernel at :math:`\theta_0` |
+
+:math:`f_0` has the run's own initial classifier. What is compared are decisions on the same
+images: accuracy, agreement with the ordinary network, and the paired difference in accuracy.
+
+Shapes: N examples, C classes.
+
+References:
+    | Fine-tuning with Very Large Dropout (Zhang & Bottou, 2024)
+    | https://arxiv.org/abs/2403.00946
+    | Task Arithmetic in the Tangent Space (Ortiz-Jimenez et al., 2023)
+    | https://arxiv.org/abs/2305.12827
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.func import functional_call
+from torch.nn import Module
+
+from analysis.intervals import Row, proportion_interval
+from analysis.paired_examples import paired_difference
+from core.linearization import Weights
+from core.records import Metric
+from probes.taylor import taylor_outputs
+
+PAPER = "Zhang & Bottou 2024, arXiv 2403.00946"
+ORTIZ = "Ortiz-Jimenez et al. 2023, arXiv 2305.12827"
+MALLADI = "Malladi et al. 2023, arXiv 2210.05643"
+ORDINARY = "ordinary"
+METHODS = {  # what tables and figures print, and the source
+    ORDINARY: ("ordinary network", PAPER),
+    "tangent": ("tangent model", ORTIZ),
+    "transplanted": ("tangent weights in the network", ORTIZ),
+    "linear_model_best": ("model (1), best i.i.d.", PAPER),
+    "linear_model_final": ("model (1), last step", PAPER),
+    "kernel": ("kernel regression", MALLADI),
+}
+BETTER: dict[str, Any] = {"direction": "higher", "high": 1.0}
+
+
+def _metrics(method: str, title: str, reference: str) -> dict[str, Metric]:
+    accuracy = {
+        f"{method}_accuracy": Metric(
+            title=f"accuracy, {title}", low=0.0, reference=reference, **BETTER
+        )
+    }
+    if method == ORDINARY:
+        return accuracy
+    return accuracy | {
+        f"{method}_agreement": Metric(
+            title=f"agreement with the ordinary network, {title}",
+            low=0.0,
+            reference=reference,
+            **BETTER,
+        ),
+        f"{method}_accuracy_difference": Metric(
+            title=f"accuracy less the ordinary network's, {title}",
+            low=-1.0,
+            reference=reference,
+            **BETTER,
+        ),
+    }
+
+
+METRICS = {
+    name: metric
+    for method, (title, reference) in METHODS.items()
+    for name, metric in _metrics(method, title, reference).items()
+}
+
+Decisions = Mapping[str, Int64[np.ndarray, " N"]]
+
+
+def tangent_logits(
+    model: Module, weights0: Weights, weights1: Weights, x: Float[Tensor, "N ..."]
+) -> dict[str, Float[Tensor, "N C"]]:
+    """What the weights of a trained tangent model say, in the tangent model and in the network.
+
+    Args:
+        model: The network, in evaluation mode.
+        weights0: Where the expansion is taken.
+        weights1: What the tangent model was trained to.
+        x: Images.
+    """
+    f0, df = taylor_outputs(model, weights0, weights1, x)
+    return {"tangent": f0 + df, "transplanted": network_logits(model, weights1, x)}
+
+
+@torch.no_grad()
+def network_logits(
+    model: Module, weights: Weights, x: Float[Tensor, "N ..."]
+) -> Float[Tensor, "N C"]:
+    """The network's logits at some weights."""
+    return functional_call(model, weights, (x,), tie_weights=False)
+
+
+def decision_rows(decisions: Decisions, labels: Int64[np.ndarray, " N"]) -> list[Row]:
+    """Accuracy, agreement and paired difference of every method.
+
+    Args:
+        decisions: The class that each method chooses, the ordinary network's among them.
+        labels: The images' classes.
+
+    Example:
+        >>> decisions = {"ordinary": np.array([0, 1, 1]), "kernel": np.array([0, 1, 0])}
+        >>> rows = decision_rows(decisions, np.array([0, 1, 1]))
+        >>> [(row["metric"], round(row["value"], 2)) for row in rows][1:3]
+        [('kernel_accuracy', 0.67), ('kernel_agreement', 0.67)]
+    """
+    correct = {method: (chosen == labels).astype(float) for method, chosen in decisions.items()}
+    rows: list[Row] = []
+    for method, chosen in decisions.items():
+        values = {"accuracy": proportion_interval(correct[method])}
+        if method != ORDINARY:
+            agrees = (chosen == decisions[ORDINARY]).astype(float)
+            values["agreement"] = proportion_interval(agrees)
+            values["accuracy_difference"] = paired_difference(correct[method], correct[ORDINARY])
+        rows += [{"metric": f"{method}_{name}"} | row for name, row in values.items()]
+    return rows

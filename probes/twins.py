@@ -1,0 +1,172 @@
+"""The linear counterparts of a run: folders beside it, made with the same options.
+
+| twin | made by | holds |
+|---|---|---|
+| tangent | `finetuning.train --tangent` | the weights that the tangent model was trained to |
+| linear | `finetuning.linear` | the logits of the paper's model (1) for every image |
+
+A tangent twin has the run's options but for those that say where and how fast, a linear one the
+same network, images and split (`SHARED_WITH_LINEAR`).
+"""
+
+import logging
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypedDict
+
+from core.documents import read_yaml
+from core.errors import InputError
+from probes.sources import Source
+
+Kind = Literal["tangent", "linear"]
+
+NONE = ("none",)
+PREDICTIONS = "predictions.safetensors"
+# Options of a run that change where, how fast and what else is kept, but not the weights.
+NOT_COMPARED = {
+    *("output", "device", "workers", "amp", "channels_last", "compile"),
+    *("average", "average_from", "checkpoint_every"),
+}
+# What model (1) shares with the run that it is a counterpart of.
+SHARED_WITH_LINEAR = (
+    *("model", "model_kwargs", "pretrained", "data", "envs", "test_env", "seed", "split_seed"),
+    *("drop_rate", "image_size", "transform", "train_fraction"),
+)
+# What runs did before these were options.
+BEFORE = {"tangent": False, "train_fraction": 1.0}
+
+log = logging.getLogger(__name__)
+
+
+class _Options(TypedDict):
+    """None is needed: a folder that lacks what a twin has is nobody's."""
+
+
+@dataclass(frozen=True)
+class Twins:
+    """The folders of a run's counterparts; None where there is none."""
+
+    tangent: Path | None = None
+    linear: Path | None = None
+
+    def __bool__(self) -> bool:
+        return self.tangent is not None or self.linear is not None
+
+
+def find_twins(sources: Sequence[Source], named: Sequence[str], weights: str) -> list[Twins]:
+    """The twins of every run: those named, or else those among its siblings.
+
+    Args:
+        sources: Run folders; checkpoint files and tangent runs have no twins.
+        named: Folders, `none`, or nothing.
+        weights: `final` or `best`, which weights of a run are looked at.
+
+    Raises:
+        InputError: If a file is damaged, a run has two twins of a kind, or a named folder is
+            unfinished or no twin of any run.
+    """
+    if tuple(named) == NONE:
+        return [Twins() for _ in sources]
+    if named:
+        return _among_named(sources, [Path(name) for name in named], weights)
+    return [
+        _twins_of(source, _siblings(source.path), weights) if _is_ordinary(source) else Twins()
+        for source in sources
+    ]
+
+
+def _among_named(sources: Sequence[Source], folders: Sequence[Path], weights: str) -> list[Twins]:
+    ordinary = [source for source in sources if _is_ordinary(source)]
+    for folder in folders:
+        options = _options(folder)
+        kind = _kind(options)
+        if kind is None:
+            raise InputError(
+                f"'{folder}' holds neither a tangent run nor a linear model; a folder that "
+                "`finetuning.train --tangent` or `finetuning.linear` wrote was expected: check "
+                "--twins"
+            )
+        differences = [_differences(kind, source, options) for source in ordinary]
+        if not ordinary or min(map(len, differences)) > 0:
+            closest = min(differences, key=len, default=["--finetuned names no ordinary run"])
+            raise InputError(
+                f"'{folder}' is no twin of any run ({'; '.join(closest[:3])}); a folder made with "
+                "the options of a run in --finetuned was expected: check --twins"
+            )
+        if missing := _missing(folder, kind, weights):
+            raise InputError(
+                f"'{folder}' has no {missing}; a finished one was expected: finish it with the "
+                "same command, or leave it out of --twins"
+            )
+    return [
+        _twins_of(source, folders, weights) if _is_ordinary(source) else Twins()
+        for source in sources
+    ]
+
+
+def _twins_of(source: Source, folders: Iterable[Path], weights: str) -> Twins:
+    found: dict[Kind, Path] = {}
+    for folder in folders:
+        options = _options(folder)
+        kind = _kind(options)
+        if kind is None or _differences(kind, source, options):
+            continue
+        if missing := _missing(folder, kind, weights):
+            log.warning("'%s' is not finished (no %s) and left out", folder, missing)
+        elif kind in found:
+            raise InputError(
+                f"'{source.path}' has two {kind} twins, '{found[kind]}' and '{folder}'; one was "
+                "expected: name it with --twins"
+            )
+        else:
+            found[kind] = folder
+    return Twins(**found)
+
+
+def _is_ordinary(source: Source) -> bool:
+    """Whether it is a run folder, and not itself a linear counterpart."""
+    return source.run_options is not None and not _with_defaults(source.run_options)["tangent"]
+
+
+def _siblings(run: Path) -> list[Path]:
+    """Folders beside a run that hold a config.yaml, in the order of their names."""
+    place = run.resolve()
+    return [
+        path.parent for path in sorted(place.parent.glob("*/config.yaml")) if path.parent != place
+    ]
+
+
+def _options(folder: Path) -> dict[str, Any]:
+    try:
+        return _with_defaults(read_yaml(folder / "config.yaml", _Options))
+    except InputError as error:
+        raise InputError(f"{error}; or leave the twins of runs out: --twins none") from error
+
+
+def _with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
+    return {**BEFORE, **options}
+
+
+def _kind(options: Mapping[str, Any]) -> Kind | None:
+    if "linear_blocks" in options:
+        return "linear"
+    return "tangent" if options["tangent"] is True else None
+
+
+def _differences(kind: Kind, source: Source, options: Mapping[str, Any]) -> list[str]:
+    """Options in which a twin differs from the run, one phrase each; none for a twin."""
+    run = _with_defaults(source.run_options or {})
+    names = SHARED_WITH_LINEAR if kind == "linear" else sorted(run.keys() | options.keys())
+    return [
+        f"{name} is {options.get(name)}, the run's {run.get(name)}"
+        for name in names
+        if name not in NOT_COMPARED | {"tangent"} and options.get(name) != run.get(name)
+    ]
+
+
+def _missing(folder: Path, kind: Kind, weights: str) -> str | None:
+    """The first file that a finished twin has and this one lacks."""
+    of_run = ("final.safetensors", f"{weights}.safetensors", "init.safetensors", "run.json")
+    needed = of_run if kind == "tangent" else (PREDICTIONS,)
+    return next((name for name in needed if not (folder / name).is_file()), None)
