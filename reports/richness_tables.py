@@ -56,15 +56,21 @@ REDUNDANCY = (
     Quantity("Diffused redundancy", "diffused_redundancy"),
     Quantity("Subset accuracy", "subset_accuracy_area"),
     Quantity("Predictability", "unit_predictability"),
+    Quantity("units permuted", "null_unit_predictability"),
+    Quantity("median unit", "unit_predictability_median"),
+    Quantity("Nearly dead", "nearly_dead_units"),
     Quantity("Own head", "masked_accuracy", at=0.0),
     Quantity("90 % masked", "masked_accuracy", at=0.9),
 )
 SIMILARITY = (
     Quantity("CKA", "cka"),
     Quantity("permuted", "null_cka"),
-    Quantity("Shared neighbours", "mutual_knn"),
+    Quantity("Neighbours", "mutual_knn"),
+    Quantity("permuted", "null_mutual_knn"),
     Quantity("Procrustes", "procrustes_distance"),
+    Quantity("permuted", "null_procrustes_distance"),
     Quantity("SVCCA", "svcca"),
+    Quantity("permuted", "null_svcca"),
 )
 ENVIRONMENT = (RANKS[0], RANKS[2], CLASSES[0], CLASSES[2], DECORRELATION[0])
 SCORES = (

@@ -16,7 +16,11 @@ for training and held-out examples alike. The leverage of example i in regressio
 1/N, so that the penalty can be chosen by exact leave-one-out residuals
 :math:`r_{ij} / (1 - h_{ij} - 1/N)` inside each training part.
 
-Shapes: N examples, D units, Q penalties.
+A unit that one or two examples alone move cannot be cross-validated: in a training part without
+them its scale is that of its noise, held-out values are thousands of such scales, and one of them
+ruins the predictions of all other units as well. Such nearly dead units are left out.
+
+Shapes: N examples, D units, M held-out examples.
 
 References:
     | Image Theory for the Structure of Quantitative Variates (Guttman, 1953)
@@ -28,24 +32,32 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64
-from scipy.stats import norm
+from jaxtyping import Bool, Float, Int64
 from sklearn.model_selection import KFold
 from torch import Tensor
 
-from analysis.intervals import LEVEL, Row
+from analysis.intervals import Row
+from analysis.jackknife import Indices, jackknife, jackknife_groups
 from core.arrays import Array, matrix
 from core.errors import InputError
 from core.records import Metric
 
 PENALTIES = tuple(10.0**power for power in range(-6, 2))
+LEAST_EXAMPLES = 3.0  # that carry the variance of a unit, in effect, below which it is nearly dead
+GUTTMAN = "Guttman 1953, Psychometrika 18"
 METRICS = {
     "unit_predictability": Metric(
-        title="predictability of a unit from the others",
+        title="variance of the units that the others predict",
         symbol="R^2",
         high=1.0,
-        reference="Guttman 1953, Psychometrika 18",
-    )
+        reference=GUTTMAN,
+    ),
+    "unit_predictability_median": Metric(
+        title="predictability of the median unit", symbol="R^2", high=1.0, reference=GUTTMAN
+    ),
+    "nearly_dead_units": Metric(
+        title="units that fewer than 3 examples move, left out", direction="lower", low=0.0
+    ),
 }
 
 
@@ -54,13 +66,16 @@ class Predictability:
     """Cross-validated R2 of every unit given the others.
 
     Attributes:
-        mean: Over units, with its interval over examples.
+        overall: Share of the variance of all units together that is predicted, with its interval
+            over examples.
+        median: Of the units, with its interval over examples.
         r2: Of each unit; negative where the others do worse than the unit's mean.
         units: Which columns these are.
-        num_dead: Columns that are constant, which have no R2 and are left out.
+        num_dead: Columns that are constant or nearly so, which are left out.
     """
 
-    mean: Row
+    overall: Row
+    median: Row
     r2: Float[np.ndarray, " D"]
     units: Int64[np.ndarray, " D"]
     num_dead: int
@@ -69,24 +84,31 @@ class Predictability:
 def unit_predictability(
     features: Array, *, folds: int = 5, penalties: Sequence[float] = PENALTIES, seed: int = 0
 ) -> Predictability:
-    r"""Mean cross-validated :math:`R^2` of predicting each unit from all others by ridge.
+    r"""Cross-validated :math:`R^2` of predicting each unit from all others by ridge.
 
     .. math::
+        R^2 = 1 - \frac{\sum_{ij} (x_{ij} - \hat x_{ij})^2}{\sum_{ij} (x_{ij} - \bar x_j)^2},
+        \qquad
         R_j^2 = 1 - \frac{\sum_i (x_{ij} - \hat x_{ij})^2}{\sum_i (x_{ij} - \bar x_j)^2}
 
-    with predictions and means from the folds that do not hold example i. The interval is normal,
-    from the influence of each example on the mean, given the fitted regressions.
+    with predictions and means from the folds that do not hold example i: of all units together, a
+    mean of :math:`R_j^2` weighted by variance, and the median of the units. Intervals are normal,
+    from the delete-group jackknife over examples, given the fitted regressions.
+
+    A unit is nearly dead if fewer than `LEAST_EXAMPLES` carry its variance,
+    :math:`(\sum_i d_{ij}^2)^2 / \sum_i d_{ij}^4` with the deviations d from its mean: k where k
+    examples among many deviate equally, N / 3 for a Gaussian. It neither counts nor predicts.
 
     Args:
         features: One row per example.
         folds: Parts that are held out in turn.
         penalties: To choose from for each unit and fold, by leaving one training example out; in
             units of the mean eigenvalue of the training correlations times their examples.
-        seed: Of the folds.
+        seed: Of the folds and of the jackknife's groups.
 
     Raises:
-        InputError: If fewer than two units vary, there are fewer than two examples per fold, or a
-            penalty is not positive.
+        InputError: If fewer than two units are alive, there are fewer than two examples per fold,
+            or a penalty is not positive.
 
     Example:
         >>> x = torch.randn(50, 1)
@@ -94,7 +116,7 @@ def unit_predictability(
         1
     """
     x = matrix(features, least=2 * folds).double()
-    units = (~(x == x[:1]).all(0)).nonzero()[:, 0]
+    units = _alive(x).nonzero()[:, 0]
     _check(len(units), folds, penalties)
     live = x[:, units]
     errors, totals = torch.zeros_like(live), torch.zeros_like(live)
@@ -103,13 +125,26 @@ def unit_predictability(
         z, held = (live[train] - center) / scale, (live[test] - center) / scale
         errors[test] = (_held_out_residuals(z, held, penalties) * scale).square()
         totals[test] = (held * scale).square()
-    unexplained = errors.sum(0) / totals.sum(0)
+    rows = _with_intervals(errors.cpu().numpy(), totals.cpu().numpy(), seed)
     return Predictability(
-        mean=_mean_row(errors, totals, unexplained),
-        r2=(1 - unexplained).cpu().numpy(),
+        overall=rows["overall"],
+        median=rows["median"],
+        r2=(1 - errors.sum(0) / totals.sum(0)).cpu().numpy(),
         units=units.cpu().numpy(),
         num_dead=x.shape[1] - len(units),
     )
+
+
+def _alive(x: Float[Tensor, "N D"]) -> Bool[Tensor, " D"]:
+    """Units whose variance enough examples carry.
+
+    Each is scaled by its largest deviation, so that fourth powers neither overflow nor vanish.
+    """
+    constant = (x == x[:1]).all(0)  # exactly, which a mean with rounding would not show
+    deviations = (x - x.mean(0)).abs()
+    squares = (deviations / torch.where(constant, 1.0, deviations.amax(0))).square()
+    carriers = squares.sum(0).square() / squares.square().sum(0).clamp(min=1.0)
+    return ~constant & (carriers >= LEAST_EXAMPLES)
 
 
 def _folds(num: int, folds: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -147,23 +182,26 @@ def _leave_one_out_error(
     return (product / diagonal / (1 - leverage)).square().mean(0)
 
 
-def _mean_row(
-    errors: Float[Tensor, "N D"], totals: Float[Tensor, "N D"], unexplained: Float[Tensor, " D"]
-) -> Row:
-    r"""Mean R2 and its interval by the influence of each example on the ratios of sums."""
-    influence = ((errors - unexplained * totals) / totals.mean(0)).mean(1)
-    value = float(1 - unexplained.mean())
-    stderr = float(influence.std()) / len(errors) ** 0.5
-    reach = float(norm.ppf((1 + LEVEL) / 2)) * stderr
-    interval = {"low": value - reach, "high": value + reach}
-    return {"value": value, "stderr": stderr, **interval, "num_examples": len(errors)}
+def _with_intervals(
+    errors: Float[np.ndarray, "N D"], totals: Float[np.ndarray, "N D"], seed: int
+) -> dict[str, Row]:
+    """R2 of all units together and of the median unit, over held-out examples."""
+
+    def values(kept: Indices) -> dict[str, float]:
+        unexplained, variances = errors[kept].sum(0), totals[kept].sum(0)
+        return {
+            "overall": 1 - float(unexplained.sum() / variances.sum()),
+            "median": 1 - float(np.median(unexplained / variances)),
+        }
+
+    return jackknife(values, jackknife_groups(np.zeros(len(errors), int), seed=seed))
 
 
 def _check(num_live: int, folds: int, penalties: Sequence[float]) -> None:
     if num_live < 2:
         raise InputError(
-            f"{num_live} of the units vary between examples; at least 2 were expected, one to "
-            "predict and one to predict it from"
+            f"{num_live} of the units vary between at least {LEAST_EXAMPLES:g} examples; at least "
+            "2 units were expected, one to predict and one to predict it from"
         )
     if folds < 2 or not penalties or min(penalties) <= 0:
         raise InputError(

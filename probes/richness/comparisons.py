@@ -5,6 +5,9 @@ checkpoints, and the layers of one, on the same examples.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +15,6 @@ from analysis.intervals import Row
 from analysis.jackknife import jackknife, jackknife_groups
 from core.arrays import Array
 from core.layers import FEATURES
-from core.records import Metric
 from probes.feature_groups import Group, paired
 from probes.redundancy import (
     concatenation_gain,
@@ -22,32 +24,73 @@ from probes.redundancy import (
 )
 from probes.richness.class_structure import Classifier
 from probes.richness.config import RichnessConfig
+from probes.richness.nulls import predictability_null
 from probes.similarity import (
+    Neighbours,
     Representation,
     cka_map,
     linear_cka,
-    mutual_knn,
+    mean_canonical_correlation,
     permutation_null,
-    procrustes_distance,
-    svcca,
+    principal_directions,
+    shape_angle,
+    shared_neighbours,
+    unit_shape,
 )
 from probes.similarity.metrics import METRICS as SIMILARITY
 from probes.stages import attempted
 
 NEIGHBOURS = 10
-SIMILARITIES: Mapping[str, Callable[[Array, Array], float]] = {
-    "cka": linear_cka,
-    "mutual_knn": lambda x, y: mutual_knn(x, y, min(NEIGHBOURS, len(x) - 1)),
-    "procrustes_distance": procrustes_distance,
-    "svcca": svcca,
+SLOWER = 10  # times fewer permutations where each takes a singular value decomposition
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """A similarity in two steps, of which permutations repeat the second alone.
+
+    Attributes:
+        reduced: What one representation gives by itself, whatever the other is.
+        compared: The similarity of two that are reduced.
+        slower: How many times fewer permutations it gets.
+    """
+
+    reduced: Callable[[Array], Any]
+    compared: Callable[[Any, Any], float]
+    slower: int = 1
+
+    def __call__(self, x: Array, y: Array) -> float:
+        """The similarity of two representations of the same examples."""
+        return self.compared(self.reduced(x), self.reduced(y))
+
+    def null(self, x: Array, y: Array, config: RichnessConfig) -> Row:
+        """Mean and middle 95 % of its values with the examples of `y` permuted."""
+        num = max(2, config.permutations // self.slower)
+        sides = self.reduced(x), self.reduced(y)
+        null = permutation_null(self.compared, *sides, num, seed=config.seed)
+        return {
+            "value": null.mean,
+            "stderr": float(null.null.std(ddof=1)),
+            "low": null.quantile(0.025),
+            "high": null.quantile(0.975),
+            "num_examples": len(x),
+        }
+
+
+SIMILARITIES: Mapping[str, Similarity] = {
+    "cka": Similarity(Representation.of, linear_cka),
+    "mutual_knn": Similarity(
+        lambda x: Neighbours.of(x, min(NEIGHBOURS, len(x) - 1)), shared_neighbours
+    ),
+    "procrustes_distance": Similarity(unit_shape, shape_angle, SLOWER),
+    "svcca": Similarity(principal_directions, mean_canonical_correlation, SLOWER),
 }
 NULL_SIMILARITY = {
-    "null_cka": Metric(
-        title=f"{SIMILARITY['cka'].title}, examples permuted (mean and 95 % of the permutations)",
-        reference=SIMILARITY["cka"].reference,
-        low=-1.0,
-        high=1.0,
+    f"null_{name}": replace(
+        SIMILARITY[name],
+        title=f"{SIMILARITY[name].title}, examples permuted (mean and 95 % of the permutations)",
+        symbol="",
     )
+    for name in SIMILARITIES
 }
 
 
@@ -74,8 +117,20 @@ def redundancy_rows(
             seed=config.seed,
         )
         yield from masked.rows
-    predictability = unit_predictability(test.features[layer], seed=config.seed)
-    yield {"metric": "unit_predictability", **predictability.mean}
+    yield from _predictability_rows(test.features[layer], config)
+
+
+def _predictability_rows(features: Array, config: RichnessConfig) -> Iterator[Row]:
+    found = unit_predictability(features, seed=config.seed)
+    yield {"metric": "unit_predictability", **found.overall}
+    yield {"metric": "unit_predictability_median", **found.median}
+    yield {
+        "metric": "nearly_dead_units",
+        "value": float(found.num_dead),
+        "num_examples": len(features),
+    }
+    for metric, row in predictability_null(features, config.draws, seed=config.seed).items():
+        yield {"metric": metric, **row}
 
 
 def concatenation_rows(
@@ -100,7 +155,7 @@ def concatenation_rows(
 def similarity_rows(
     first: Group, second: Group, layer: str, config: RichnessConfig
 ) -> Iterator[Row]:
-    """How alike two checkpoints are on the same examples, with the null of CKA."""
+    """How alike two checkpoints are on the same examples, each measure with its null."""
     a, b = paired(first, second)
     x, y = a.features[layer], b.features[layer]
 
@@ -108,17 +163,7 @@ def similarity_rows(
     for name, similarity in SIMILARITIES.items():
         value = lambda kept, f=similarity: {"": f(x[kept], y[kept])}
         yield attempted(name, lambda value=value: jackknife(value, groups)[""])
-    whole = Representation.of(x), Representation.of(y)
-    cka = lambda first, second: linear_cka(first, second)
-    null = permutation_null(cka, *whole, config.permutations, seed=config.seed)
-    yield {
-        "metric": "null_cka",
-        "value": null.mean,
-        "stderr": float(null.null.std(ddof=1)),
-        "low": null.quantile(0.025),
-        "high": null.quantile(0.975),
-        "num_examples": len(a),
-    }
+        yield attempted(f"null_{name}", partial(similarity.null, x, y, config))
 
 
 def layer_map(first: Group, second: Group) -> np.ndarray:

@@ -20,7 +20,8 @@ class RichnessConfig(FeatureOptions):
     draws: int = 5
     """Null draws: every unit's values permuted (spectra), labels permuted (classes)."""
     permutations: int = 200
-    """Permutations of examples drawn as the null of similarities."""
+    """Permutations of examples drawn as the null of similarities; Procrustes and SVCCA, which take
+    a singular value decomposition each, get a tenth of them."""
     subsets: int = 5
     """Random subsets of units of every size, with a probe fitted on each."""
     delta: float = 0.9

@@ -1,4 +1,4 @@
-r"""What spectra and class measures would be without the structure that they look for.
+r"""What spectra, redundancy and class measures would be without what they look for.
 
 Permuting the values of every unit on their own keeps each unit's distribution and breaks what
 units have in common; permuting labels keeps the features and breaks the classes.
@@ -16,8 +16,10 @@ from torch import Tensor
 from analysis.intervals import Row
 from core.arrays import Array, labels_of, matrix
 from core.records import Metric
+from probes.redundancy import unit_predictability
+from probes.redundancy.metrics import METRICS as REDUNDANCY
 from probes.richness.evaluate import CLASS, SPECTRAL, all_measures
-from probes.richness.metrics import METRICS
+from probes.richness.metrics import METRICS as RICHNESS
 from probes.richness.spectrum import Moments, Spectrum
 
 RANKS = (
@@ -26,14 +28,16 @@ RANKS = (
     "stable_rank_centred",
     "explained_variance_dims_90",
 )
+PREDICTABILITY = "unit_predictability"
 _UNITS, _LABELS = "units permuted", "labels permuted"
+_DECLARED = RICHNESS | REDUNDANCY
 NULL_METRICS = {
     f"null_{name}": Metric(
-        title=f"{METRICS[name].title}, {how} (mean and range of the draws)",
-        reference=METRICS[name].reference,
-        low=METRICS[name].low,
+        title=f"{_DECLARED[name].title}, {how} (mean and range of the draws)",
+        reference=_DECLARED[name].reference,
+        low=_DECLARED[name].low,
     )
-    for names, how in ((RANKS, _UNITS), (tuple(CLASS), _LABELS))
+    for names, how in (((*RANKS, PREDICTABILITY), _UNITS), (tuple(CLASS), _LABELS))
     for name in names
 }
 
@@ -60,6 +64,15 @@ def spectral_null(
         spectrum = moments.eigenvalues()
         spectra.append(spectrum / spectrum.sum())
     return _rows(values, len(features)), np.stack(spectra)
+
+
+def predictability_null(features: Array, draws: int, *, seed: int) -> dict[str, Row]:
+    """How well units with an order of their own predict each other."""
+    values = []
+    for draw in range(draws):
+        found = unit_predictability(permuted_units(features, seed=seed + draw), seed=seed)
+        values.append({PREDICTABILITY: float(found.overall["value"])})
+    return _rows(values, len(features))
 
 
 def class_null(features: Array, labels: Array, draws: int, *, seed: int) -> dict[str, Row]:

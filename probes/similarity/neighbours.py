@@ -7,6 +7,9 @@ References:
     | https://arxiv.org/abs/2405.07987
 """
 
+from dataclasses import dataclass
+
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -51,19 +54,54 @@ def mutual_knn(x: Array, y: Array, k: int = 10) -> float:
         >>> mutual_knn(x, 2 * x.flip(1), k=3)
         1.0
     """
-    a, b = _directions(x, "x"), _directions(y, "y")
-    require_same_examples(a, b)
-    if not 1 <= k < len(a):
-        raise InputError(
-            f"k is {k} and there are {len(a)} examples; 1 to {len(a) - 1} neighbours were expected"
-        )
-    rows = max(1, BLOCK_BYTES // (8 * len(a)))
-    starts = range(0, len(a), rows)
-    shared = sum(
-        int((_neighbours(a, s, rows, k)[:, :, None] == _neighbours(b, s, rows, k)[:, None]).sum())
-        for s in starts
-    )
-    return shared / (len(a) * k)
+    require_same_examples(x, y)
+    return shared_neighbours(Neighbours.of(x, k, "x"), Neighbours.of(y, k, "y"))
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """The nearest neighbours of every example; `neighbours[order]` puts the examples in an order.
+
+    Attributes:
+        indices: Of the k nearest of each example, in no particular order.
+    """
+
+    indices: Int64[Tensor, "N k"]
+
+    @classmethod
+    def of(cls, features: Array, k: int, name: str = "features") -> "Neighbours":
+        """Find the k nearest by cosine, without the example itself.
+
+        Raises:
+            InputError: If there are not more than k examples, or one has only zeros.
+        """
+        x = _directions(features, name)
+        if not 1 <= k < len(x):
+            raise InputError(
+                f"k is {k} and there are {len(x)} examples; 1 to {len(x) - 1} neighbours were "
+                "expected"
+            )
+        rows = max(1, BLOCK_BYTES // (8 * len(x)))
+        return cls(torch.cat([_nearest(x, start, rows, k) for start in range(0, len(x), rows)]))
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, order: Int64[np.ndarray, " N"]) -> "Neighbours":
+        places = torch.from_numpy(order).argsort()  # where each example comes to lie
+        return Neighbours(places[self.indices[order]])
+
+
+def shared_neighbours(x: Neighbours, y: Neighbours) -> float:
+    """`mutual_knn` of two representations from the neighbours in each.
+
+    Raises:
+        InputError: If the examples differ in number.
+    """
+    require_same_examples(x, y)
+    first = len(x) * torch.arange(len(x))[:, None]  # every example and neighbour, one number
+    shared = torch.isin(first + x.indices, first + y.indices, assume_unique=True)
+    return float(shared.double().mean())
 
 
 def _directions(features: Array, name: str) -> Float[Tensor, "N D"]:
@@ -76,7 +114,7 @@ def _directions(features: Array, name: str) -> Float[Tensor, "N D"]:
     return normalize(x, dim=1, eps=0.0)
 
 
-def _neighbours(x: Float[Tensor, "N D"], start: int, rows: int, k: int) -> Int64[Tensor, "_ k"]:
+def _nearest(x: Float[Tensor, "N D"], start: int, rows: int, k: int) -> Int64[Tensor, "_ k"]:
     """Nearest neighbours of a block of rows."""
     cosines = x[start : start + rows] @ x.mT
     cosines.diagonal(start).fill_(-torch.inf)

@@ -69,11 +69,14 @@ def permutation_null(
 ) -> NullComparison:
     """Compare a similarity with its values under permutations of the examples of `y`.
 
-    For CKA give `Representation.of(x)` and `Representation.of(y)`: norms and kernels are then
-    computed once, and a permutation costs one cross-product.
+    Give both in the form that a similarity reduces them to, and permutations cost little:
+    `Representation.of` for `linear_cka` (a cross-product each), `Neighbours.of` for
+    `shared_neighbours` (a look-up), `unit_shape` for `shape_angle` and `principal_directions` for
+    `mean_canonical_correlation` (a singular value decomposition each).
 
     Args:
-        statistic: Similarity of x and y, one where they are identical; of a distance its cosine.
+        statistic: Similarity of x and y, one where they are identical. Of a distance `excess` and
+            `p_value` have no meaning: take its cosine for these.
         x: First representation, in whatever form the statistic takes it.
         y: Second one, which can be indexed by an order of its examples.
         num: Permutations.

@@ -53,9 +53,27 @@ def procrustes_distance(x: Array, y: Array) -> float:
         >>> procrustes_distance(x, 2 * x.flip(1)) < 1e-6
         True
     """
-    a, b = _centred_pair(x, y)
-    nuclear = torch.linalg.svdvals(_narrow(a).mT @ _narrow(b)).sum()
-    return float((nuclear / (a.norm() * b.norm())).clamp(max=1).arccos())
+    return shape_angle(unit_shape(x, "x"), unit_shape(y, "y"))
+
+
+def unit_shape(features: Array, name: str = "features") -> Float[Tensor, "N _"]:
+    """Centred features of norm one in at most N dimensions, all that the distance sees of them.
+
+    Raises:
+        InputError: If the examples do not differ at all.
+    """
+    x = _narrow(_centred(features, name))
+    return x / x.norm()
+
+
+def shape_angle(x: Float[Tensor, "_ DX"], y: Float[Tensor, "_ DY"]) -> float:
+    """`procrustes_distance` of two representations from their `unit_shape`s.
+
+    Raises:
+        InputError: If the examples differ in number.
+    """
+    require_same_examples(x, y)
+    return float(torch.linalg.svdvals(x.mT @ y).sum().clamp(max=1).arccos())
 
 
 def svcca(x: Array, y: Array, share: float = 0.99) -> float:
@@ -74,9 +92,34 @@ def svcca(x: Array, y: Array, share: float = 0.99) -> float:
             (0, 1], or if the subspaces together have as many dimensions as there are examples:
             they then meet for any two representations.
     """
+    u, v = (principal_directions(z, share, name) for z, name in ((x, "x"), (y, "y")))
+    return mean_canonical_correlation(u, v)
+
+
+def principal_directions(
+    features: Array, share: float = 0.99, name: str = "features"
+) -> Float[Tensor, "N R"]:
+    """Left singular vectors of the fewest components that hold the share of the variance.
+
+    Raises:
+        InputError: If the examples do not differ at all, or the share is not in (0, 1].
+    """
     if not 0 < share <= 1:
         raise InputError(f"the share of variance is {share}; expected 0 < share <= 1")
-    u, v = (_principal_directions(centred, share) for centred in _centred_pair(x, y))
+    x = _centred(features, name)
+    u, s, _ = torch.linalg.svd(x, full_matrices=False)
+    rank = int((s > s[0] * max(x.shape) * torch.finfo(s.dtype).eps).sum())
+    held = s[:rank].square().cumsum(0)
+    return u[:, : 1 + int((held < share * held[-1]).sum())]
+
+
+def mean_canonical_correlation(u: Float[Tensor, "_ RX"], v: Float[Tensor, "_ RY"]) -> float:
+    """`svcca` of two representations from their `principal_directions`.
+
+    Raises:
+        InputError: If the examples differ in number, or the subspaces meet by counting alone.
+    """
+    require_same_examples(u, v)
     if u.shape[1] + v.shape[1] >= len(u):
         raise InputError(
             f"{u.shape[1]} and {v.shape[1]} components of {len(u)} examples correlate by counting "
@@ -84,12 +127,6 @@ def svcca(x: Array, y: Array, share: float = 0.99) -> float:
             "examples or a smaller share"
         )
     return float(torch.linalg.svdvals(u.mT @ v).clamp(max=1).mean())
-
-
-def _centred_pair(x: Array, y: Array) -> tuple[Float[Tensor, "N DX"], Float[Tensor, "N DY"]]:
-    a, b = _centred(x, "x"), _centred(y, "y")
-    require_same_examples(a, b)
-    return a, b
 
 
 def _centred(features: Array, name: str) -> Float[Tensor, "N D"]:
@@ -103,11 +140,3 @@ def _narrow(x: Float[Tensor, "N D"]) -> Float[Tensor, "N _"]:
     if len(x) >= x.shape[1]:
         return x
     return torch.linalg.qr(x.mT, mode="r").R.mT
-
-
-def _principal_directions(x: Float[Tensor, "N D"], share: float) -> Float[Tensor, "N R"]:
-    """Left singular vectors of the fewest components that hold the share of the variance."""
-    u, s, _ = torch.linalg.svd(x, full_matrices=False)
-    rank = int((s > s[0] * max(x.shape) * torch.finfo(s.dtype).eps).sum())
-    held = s[:rank].square().cumsum(0)
-    return u[:, : 1 + int((held < share * held[-1]).sum())]

@@ -55,7 +55,8 @@ CURVES = (
     "bottom_components_accuracy",
     "random_projection_accuracy",
 )
-PAIRED = ("cka", "null_cka", "mutual_knn", "procrustes_distance", "svcca")
+PREDICTABILITY = ("unit_predictability", "unit_predictability_median")
+SIMILARITIES = ("cka", "mutual_knn", "procrustes_distance", "svcca")
 SCORES = ("logme", "leep", "n_leep", "nce", "h_score", "transrate")
 FRACTIONS, RATES, SHOTS = (0.1, 0.5, 1.0), (0.0, 0.5, 0.9), (1.0, 2.0, 4.0)
 
@@ -96,7 +97,8 @@ def richness_record(
         for split, env in _wholes(envs, files=files):
             name = f"{first} | {second}"
             where = {"run": name, "split": split, "env": env}
-            values = dict.fromkeys(PAIRED, 0.8) | {"null_cka": 0.0}
+            values = dict.fromkeys(SIMILARITIES, 0.8)
+            values |= {f"null_{metric}": 0.0 for metric in SIMILARITIES}
             rows += [
                 where | {"layer": layer} | interval(metric, value, num_examples=NUM)
                 for layer in layers
@@ -175,8 +177,12 @@ def _single(factor: float, *, head: bool) -> list[dict[str, Any]]:
 def _redundancy(run: str, *, head: bool) -> list[dict[str, Any]]:
     level = 0.95 if run.startswith("dropout") and not run.endswith("/init") else 0.8
     rows = [interval(metric, level * f**0.2, at=f) for metric in CURVES for f in FRACTIONS]
-    singles = ("diffused_redundancy", "subset_accuracy_area", "unit_predictability")
+    singles = ("diffused_redundancy", "subset_accuracy_area", *PREDICTABILITY)
     rows += [interval(metric, level) for metric in singles]
+    rows += [
+        interval("null_unit_predictability", -0.1),
+        {"metric": "nearly_dead_units", "value": 3},
+    ]
     rows += [interval("masked_accuracy", level * (1 - r / 2), at=r) for r in RATES] * head
     return [row | {"num_examples": NUM // 2} for row in rows]
 

@@ -12,6 +12,7 @@ from core.records import Record
 from probes import feature_probe
 from probes.richness import effective_rank
 from probes.richness.__main__ import main
+from probes.richness.comparisons import NEIGHBOURS, SIMILARITIES
 from probes.richness.config import RichnessConfig
 from probes.richness.measure import METRICS, measure
 from probes.richness.nulls import permuted_units
@@ -51,9 +52,46 @@ def test_every_metric_is_declared_and_every_family_there(tmp_path: Path) -> None
     found = set(record.values["metric"])
     assert found <= set(METRICS)
     families = {"rankme", "nc1", "hoyer", "correlation", "diffused_redundancy", "cka", "null_cdnv"}
-    assert families | {"concatenation_gain", "unit_predictability"} <= found
+    assert families | {"concatenation_gain", "null_unit_predictability"} <= found
     assert record.arrays["a|features|given|all|spectrum"].sum() == pytest.approx(1)
     assert record.arrays["a|features|given|all|null_spectrum"].shape == (2, 8)
+
+
+def test_units_are_predicted_beside_their_null(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(60, 3)) @ rng.normal(size=(3, 8)) + 0.1 * rng.normal(size=(60, 8))
+    x[:, 0] = np.arange(60) == 7
+    config = tiny(tmp_path, "a", measures=("redundancy",))
+    np.save(tmp_path / "a.npy", x)
+    values = measure(config).values
+
+    overall, median, null = (
+        estimate(values, name, run="a", env="all")
+        for name in (
+            "unit_predictability",
+            "unit_predictability_median",
+            "null_unit_predictability",
+        )
+    )
+    assert overall is not None
+    assert median is not None
+    assert null is not None
+    assert min(overall.low, median.low) > 0.8
+    assert -1 < null.low <= null.value <= null.high < 0.1
+    assert select(values, "nearly_dead_units")["value"].tolist() == [1]
+
+
+def test_every_similarity_stands_beside_its_null(tmp_path: Path) -> None:
+    record = measure(tiny(tmp_path, "a", "b", measures=("similarity",), permutations=200))
+    where = {"run": "a | b", "layer": "features", "split": "given", "env": "all"}
+    for name in SIMILARITIES:
+        found, null = (estimate(record.values, m, **where) for m in (name, f"null_{name}"))
+        assert found is not None
+        assert null is not None
+        assert null.low < null.value < null.high
+    row = select(record.values, "null_mutual_knn", **where).iloc[0]
+    chance = NEIGHBOURS / (row["num_examples"] - 1)
+    assert row["value"] == pytest.approx(chance, abs=4 * row["stderr"] / 200**0.5)
 
 
 def test_undefined_measures_say_why(tmp_path: Path) -> None:

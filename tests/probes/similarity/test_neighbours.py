@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from core.errors import InputError
-from probes.similarity import mutual_knn
+from probes.similarity import Neighbours, mutual_knn, permutation_null, shared_neighbours
 
 
 def by_hand(x: Tensor, y: Tensor, k: int) -> float:
@@ -43,6 +43,22 @@ def test_unrelated_representations_share_by_chance() -> None:
     # N k neighbours, each shared with probability k / (N - 1), nearly independently.
     chance = k / (num - 1)
     assert found == pytest.approx(chance, abs=5 * (chance / (num * k)) ** 0.5)
+
+
+def test_an_order_of_neighbours_is_that_of_the_examples() -> None:
+    x, y = torch.randn(30, 5), torch.randn(30, 4)
+    order = np.random.default_rng(0).permutation(30)
+    found = shared_neighbours(Neighbours.of(x, 4), Neighbours.of(y, 4)[order])
+    assert found == mutual_knn(x, y[order], 4)
+
+
+def test_mean_under_permutations_has_a_closed_form() -> None:
+    """Whatever the neighbours are, a permutation shares k / (N - 1) of them on average."""
+    x = torch.randn(60, 3)
+    y = x + 0.1 * torch.randn(60, 3)
+    sides = Neighbours.of(x, 5), Neighbours.of(y, 5)
+    null = permutation_null(shared_neighbours, *sides, num=2000).null
+    assert null.mean() == pytest.approx(5 / 59, abs=4 * null.std() / 2000**0.5)
 
 
 def test_symmetric_and_sees_a_translation() -> None:

@@ -1,6 +1,7 @@
 """Tests for probes/similarity/shape.py."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -10,7 +11,15 @@ from sklearn.cross_decomposition import CCA
 from torch import Tensor
 
 from core.errors import InputError
-from probes.similarity import procrustes_distance, svcca
+from probes.similarity import (
+    mean_canonical_correlation,
+    permutation_null,
+    principal_directions,
+    procrustes_distance,
+    shape_angle,
+    svcca,
+    unit_shape,
+)
 
 
 def centred(x: Tensor) -> np.ndarray:
@@ -48,6 +57,29 @@ def test_orthogonal_subspaces_of_examples_are_as_far_as_can_be() -> None:
     basis = torch.linalg.qr(torch.randn(20, 6) - torch.randn(20, 6).mean(0)).Q
     basis = torch.linalg.qr(basis - basis.mean(0)).Q
     assert procrustes_distance(basis[:, :3], basis[:, 3:]) == pytest.approx(math.pi / 2)
+
+
+@pytest.mark.parametrize("width", [4, 40])
+def test_reduced_representations_give_the_same_null(width: int) -> None:
+    x, y = torch.randn(25, 5), torch.randn(25, width)
+    shapes = permutation_null(shape_angle, unit_shape(x), unit_shape(y), 5)
+    plain = permutation_null(procrustes_distance, x.numpy(), y.numpy(), 5)
+    np.testing.assert_allclose(shapes.null, plain.null, rtol=1e-10)
+    directions = principal_directions(x, 0.8), principal_directions(y, 0.8)
+    subspaces = permutation_null(mean_canonical_correlation, *directions, 5)
+    plain = permutation_null(partial(svcca, share=0.8), x.numpy(), y.numpy(), 5)
+    np.testing.assert_allclose(subspaces.null, plain.null, rtol=1e-10)
+
+
+def test_null_of_single_components_has_a_closed_form() -> None:
+    """Of one component each, SVCCA is |r|, with E r^2 = 1 / (N - 1), and Procrustes its arc."""
+    x, y = torch.randn(30, 1), torch.randn(30, 1)
+    directions = principal_directions(x), principal_directions(y)
+    null = permutation_null(mean_canonical_correlation, *directions, 4000).null
+    squares = null**2
+    assert squares.mean() == pytest.approx(1 / 29, abs=4 * squares.std() / 4000**0.5)
+    angles = permutation_null(shape_angle, unit_shape(x), unit_shape(y), 100).null
+    np.testing.assert_allclose(np.cos(angles), null[:100], rtol=1e-9)
 
 
 def test_svcca_equals_sklearns_canonical_correlations() -> None:
