@@ -131,8 +131,12 @@ def capture(
 
     The clone keeps a later in-place activation from changing what was captured; the hooks are
     removed however the block ends.
+
+    Raises:
+        InputError: If the network ran without one of the modules, or called a part of it only.
     """
     seen: dict[str, Tensor] = {}
+    outputs_of, inputs_of = tuple(outputs_of), tuple(inputs_of)
     handles = [_hook_output(model.get_submodule(name), name, seen) for name in outputs_of]
     handles += [_hook_input(model.get_submodule(name), name, seen) for name in inputs_of]
     try:
@@ -140,6 +144,11 @@ def capture(
     finally:
         for handle in handles:
             handle.remove()
+    if unseen := [name for name in (*outputs_of, *inputs_of) if name not in seen]:
+        raise InputError(
+            f"{type(model).__name__} does not call {', '.join(unseen)} as a whole, so that what "
+            "comes out there cannot be seen; layers that it calls were expected: leave these out"
+        )
 
 
 def _hook_output(module: Module, name: str, seen: dict[str, Tensor]) -> RemovableHandle:
@@ -217,7 +226,11 @@ def residual_blocks(model: Module) -> tuple[str, ...]:
         >>> residual_blocks(timm.create_model("test_resnet"))
         ('layer1.0', 'layer2.0', 'layer3.0', 'layer4.0')
     """
-    names = [n for n, m in model.named_modules() if n[-1:].isdigit() and _has_parameters(m)]
+    names = [
+        n
+        for n, m in model.named_modules()
+        if n[-1:].isdigit() and _has_parameters(m) and not isinstance(m, ModuleList)
+    ]
     patterns = _block_patterns(model)
     grouped = [n for n in names if any((m := p.fullmatch(n)) and m.groups() for p in patterns)]
     called = [n for n in names if _NAMED_BLOCK.fullmatch(n)]
@@ -237,7 +250,8 @@ def _children(model: Module, head: str) -> Generator[str, None, None]:
 def _block_patterns(model: Module) -> list[re.Pattern]:
     """Regular expressions of timm's `group_matcher` for one block each."""
     matcher = model.group_matcher(coarse=False) if hasattr(model, "group_matcher") else {}  # type: ignore[operator]
-    rules = matcher.get("blocks", []) if isinstance(matcher, dict) else []
+    matcher = matcher if isinstance(matcher, dict) else {}
+    rules = matcher.get("blocks", matcher.get("block_types", []))  # hrnet's name for them
     rules = [rules] if isinstance(rules, str) else rules
     return [re.compile(rule if isinstance(rule, str) else rule[0]) for rule in rules]
 

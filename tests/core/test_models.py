@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn import Dropout, Linear, Module, ModuleList, ReLU, Sequential
 from torch.testing import assert_close
 
@@ -107,6 +108,7 @@ UNDIVIDED = {
     "csatv2": (512, 5),
     "pit_ti_224": (224, 12),
     "inception_v3": (96, 16),
+    "hrnet_w18_small": (64, 4),
 }
 
 
@@ -123,6 +125,39 @@ def test_families_that_do_not_divide_themselves_have_blocks_that_hooks_see(name:
     assert len(blocks) == num_blocks
     grouped = [weight for members in weight_groups(model).values() for weight in members]
     assert sorted(grouped) == sorted(float_state(model))
+
+
+def test_blocks_by_another_name_are_found_without_the_lists_that_nobody_calls() -> None:
+    class Grouped(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stage1 = Sequential(Linear(2, 2), Linear(2, 2))
+            self.transition1 = ModuleList([Linear(2, 2)])
+            self.num_classes, self.fc = 2, Linear(2, 2)
+
+        def get_classifier(self) -> Linear:
+            return self.fc
+
+        def group_matcher(self, *, coarse: bool) -> dict[str, list[tuple]]:
+            assert not coarse
+            rules = [(r"^stage(\d+)\.(\d+)", None), (r"^transition(\d+)", (99999,))]
+            return {"block_types": rules}
+
+    assert residual_blocks(Grouped()) == ("stage1.0", "stage1.1")
+
+
+def test_a_layer_that_is_not_called_is_a_sentence() -> None:
+    class Inner(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.part = Linear(2, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.part.forward(x)  # past the hooks
+
+    model, message = Inner(), "Inner does not call part as a whole"
+    with pytest.raises(InputError, match=message), capture(model, ["part"]):
+        model(torch.zeros(1, 2))
 
 
 def test_blocks_of_a_network_that_does_not_divide_itself() -> None:
