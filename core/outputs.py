@@ -150,6 +150,17 @@ def _is_abandoned(folder: Path) -> bool:
 
 
 @contextmanager
+def held(lock: Path) -> Generator[bool, None, None]:
+    """Hold a lock file for the block, and say whether nobody else held it.
+
+    The file stays. The system frees the lock when its process ends, however that ends.
+    """
+    lock.touch()
+    with _locked(lock) as was_free:
+        yield was_free or fcntl is None
+
+
+@contextmanager
 def _locked(folder: Path) -> Generator[bool, None, None]:
     """Hold the lock of a folder, and say whether it was free.
 
