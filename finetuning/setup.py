@@ -1,6 +1,7 @@
 """Everything a run needs before its first step: images, split and network, all checked."""
 
 import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,6 +60,7 @@ def prepare(config: TrainConfig) -> Setup:
     train_envs = training_environments(config, domains)
     assert config.split_seed is not None
     splits = {name: holdout(e, config.split_seed) for name, e in domains.environments.items()}
+    train = {name: first_share(splits[name][0], config.train_fraction) for name in train_envs}
     model = build_model(config, len(domains.classes)).to(device)
     data_config = resolve_data_config(config, model)
     check_network(model, image_shape(config, domains, data_config))
@@ -66,12 +68,12 @@ def prepare(config: TrainConfig) -> Setup:
         model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Setup(
         domains=domains,
-        train={name: first_share(splits[name][0], config.train_fraction) for name in train_envs},
+        train=train,
         held_out={name: out for name, (_, out) in splits.items()},
         model=model,
         data_config=data_config,
         device=device,
-        facts=_facts(config, domains, train_envs, device),
+        facts=_facts(config, domains, train, device),
     )
 
 
@@ -144,7 +146,7 @@ def image_shape(
 
 
 def _facts(
-    config: TrainConfig, domains: Domains, train_envs: tuple[str, ...], device: torch.device
+    config: TrainConfig, domains: Domains, train: Mapping[str, Indices], device: torch.device
 ) -> dict[str, Any]:
     weights = WEIGHTS.get(config.pretrained, config.pretrained)
     is_file = config.pretrained not in {"none", "timm"}
@@ -152,7 +154,8 @@ def _facts(
         data_fingerprint=domains.fingerprint,
         pretrained_sha256=sha256(weights) if is_file else None,
         classes=list(domains.classes),
-        train_envs=list(train_envs),
+        train_envs=list(train),
+        train_size=sum(map(len, train.values())),
         test_envs=list(config.test_env),
         skipped=list(domains.skipped),
         device=str(device),

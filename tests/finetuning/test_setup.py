@@ -64,6 +64,7 @@ def test_the_facts_name_data_and_environments(config: TrainConfig) -> None:
     assert setup.facts["data_fingerprint"] == setup.domains.fingerprint
     assert setup.facts["classes"] == ["cat", "dog"]
     assert (setup.facts["train_envs"], setup.facts["test_envs"]) == (["art", "sketch"], ["photo"])
+    assert setup.facts["train_size"] == sum(len(rows) for rows in setup.train.values())
     assert setup.facts["pretrained_sha256"] is None
     assert setup.facts["versions"]["torch"]
 

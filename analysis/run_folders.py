@@ -1,0 +1,121 @@
+"""Run folders of `finetuning.train` and `finetuning.linear` as rows of a runs frame.
+
+Every folder gives two rows: the evaluation with the best i.i.d. accuracy (`selection` best, the
+first that reached it) and the last one (final). A linear model's folder holds a grid of fits: best
+is chosen among all evaluations of all fits, final among the fits' last ones, by i.i.d. accuracy.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NotRequired, TypedDict
+
+import pandas as pd
+
+from analysis.runs import check_runs
+from core.documents import read_json, read_json_lines, read_yaml
+from core.errors import InputError
+
+Line = Mapping[str, Any]
+
+
+class _Options(TypedDict):
+    data: str
+    test_env: list[str]
+    pretrained: str
+    drop_rate: float
+    seed: int
+    split_seed: int
+    steps: int
+    tangent: NotRequired[bool]
+    linear_blocks: NotRequired[int]
+    head_lr_factor: NotRequired[float]
+    lr: float | list[float]
+    weight_decay: float | list[float]
+
+
+class _Facts(TypedDict):
+    train_size: NotRequired[int]
+
+
+class _Evaluation(TypedDict):
+    step: int
+    iid_accuracy: float
+    ood_accuracy: float | None
+    lr: float
+    weight_decay: NotRequired[float]
+
+
+def runs_of_folders(folders: Iterable[str | Path]) -> pd.DataFrame:
+    """Two rows a run, checked by `check_runs`.
+
+    Args:
+        folders: Finished run folders; `finetuning.sweep` and `scripts.linear_study` make many.
+
+    Raises:
+        InputError: If a folder is no finished run, a file in it is damaged, the run holds no
+            environment out, or two folders hold the same run.
+    """
+    rows = [row for folder in folders for row in _rows(Path(folder))]
+    if not rows:
+        raise InputError("no run folder was given; at least one was expected")
+    return check_runs(pd.DataFrame(rows))
+
+
+def _rows(folder: Path) -> list[dict[str, Any]]:
+    if not (folder / "final.safetensors").is_file():
+        raise InputError(
+            f"'{folder}' holds no final.safetensors; a finished run folder was expected: finish "
+            "the run with the same command, or leave it out"
+        )
+    options = read_yaml(folder / "config.yaml", _Options)
+    facts = read_json(folder / "run.json", _Facts)
+    if not options["test_env"]:
+        raise InputError(
+            f"'{folder}' is a run that held no environment out; o.o.d. accuracy was expected: "
+            "leave it out, or train it with --test_env"
+        )
+    shared = {
+        "run": folder.name,
+        "dataset": Path(options["data"]).name,
+        "method": _method(options),
+        "env": "+".join(options["test_env"]),
+        "split": options["split_seed"],
+        "from_scratch": options["pretrained"] == "none",
+        "head_lr_factor": options.get("head_lr_factor", 1.0),
+        "train_size": facts.get("train_size", pd.NA),
+    } | {name: options[name] for name in ("drop_rate", "pretrained", "seed", "steps")}
+    lines = read_json_lines(folder / "metrics.jsonl", _Evaluation)
+    chosen = _chosen(lines, options["steps"], folder)
+    return [shared | _evaluated(line, options) | {"selection": n} for n, line in chosen.items()]
+
+
+def _method(options: Line) -> str:
+    if "linear_blocks" in options:
+        return "linear_model"
+    if options.get("tangent", False):
+        return "tangent"
+    return "dropout" if options["drop_rate"] > 0 else "erm"
+
+
+def _chosen(lines: Sequence[Line], steps: int, folder: Path) -> dict[str, Line]:
+    last = [line for line in lines if line["step"] == steps]
+    if not last:
+        raise InputError(
+            f"'{folder}/metrics.jsonl' has no evaluation after step {steps}, the run's last; the "
+            "file as the run wrote it was expected: restore it, or train the run again"
+        )
+    by_iid = lambda line: line["iid_accuracy"]
+    return {"best": max(lines, key=by_iid), "final": max(last, key=by_iid)}
+
+
+def _evaluated(line: Line, options: Line) -> dict[str, Any]:
+    """Accuracies, and the learning rate and decay of the fit that they are of."""
+    is_grid = "linear_blocks" in options
+    lr, decay = ((line if is_grid else options)[name] for name in ("lr", "weight_decay"))
+    return {
+        "iid": line["iid_accuracy"],
+        "ood": line["ood_accuracy"],
+        "lr": lr,
+        "weight_decay": decay,
+        "cell": f"lr {lr:g}, decay {decay:g}",
+    }
