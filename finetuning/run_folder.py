@@ -14,23 +14,21 @@
 """
 
 import json
-import os
 import pickle
 import re
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypedDict
 
 import torch
-import yaml
 from torch import Tensor
 
 from core.checkpoints import save_state_dict
 from core.command_line import as_yaml
-from core.documents import read_json, read_json_lines, read_yaml
+from core.documents import read_json, read_json_lines
 from core.errors import InputError
-from core.outputs import check_writable, new_folder, whole_file
+from core.outputs import new_folder, whole_file
+from core.resumable import check_resumable
 from finetuning.config import TrainConfig
 
 # Options that change where and how fast, not what: a run may be resumed with others.
@@ -50,10 +48,6 @@ class Evaluation(TypedDict):
     step: int
 
 
-class _Options(TypedDict):
-    """Options that are missing differ from those of any run."""
-
-
 class RunFolder:
     """Reads and writes the files of one run; every file appears whole or not at all."""
 
@@ -68,21 +62,7 @@ class RunFolder:
             InputError: If the folder exists and is no run of the same options, its config.yaml
                 is damaged, or it cannot be written.
         """
-        path = Path(config.output)
-        if not os.path.lexists(path):
-            return check_writable(path)
-        if not (path / "config.yaml").is_file():
-            raise InputError(
-                f"'{path}' already exists and is no run folder; nothing in it is overwritten: "
-                "choose another --output"
-            )
-        changed = _differences(read_yaml(path / "config.yaml", _Options), config)
-        if changed:
-            raise InputError(
-                f"'{path}' holds a run with other options ({'; '.join(changed[:3])}); a run is "
-                "only resumed with the same ones: choose another --output"
-            )
-        return check_writable(path)
+        check_resumable(config, "run", NOT_COMPARED)
 
     @classmethod
     def open(
@@ -193,12 +173,3 @@ def _metadata(config: TrainConfig, step: int) -> dict[str, Any]:
         "seed": config.seed,
         "pretrained": config.pretrained,
     }
-
-
-def _differences(begun: Mapping[str, Any], config: TrainConfig) -> list[str]:
-    now = yaml.safe_load(as_yaml(replace(config)))
-    return [
-        f"{name} was {begun.get(name)}, now {now[name]}"
-        for name in now
-        if name not in NOT_COMPARED and begun.get(name) != now[name]
-    ]
