@@ -1,0 +1,89 @@
+"""Tests for analysis/factorial.py."""
+
+from itertools import product
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+from numpy.testing import assert_allclose
+
+from analysis.factorial import factorial
+from core.errors import InputError
+from tests.analysis.study_data import ENVS, grid
+
+TRUE = {"drop_rate": 0.04, "lr": -0.02, "drop_rate x lr": 0.03}
+
+
+def study(seed: int = 0, noise: float = 0.004, between: float = 0.05) -> pd.DataFrame:
+    """A full grid of rates and learning rates, with the effects `TRUE` over the whole range."""
+    generator = np.random.default_rng(seed)
+    env_effect = dict(zip(ENVS, between * generator.normal(size=4), strict=True))
+    seed_effect = 0.01 * generator.normal(size=3)
+    rows = [
+        {"env": env, "seed": number, "drop_rate": rate, "lr": lr, "weight_decay": 1e-4}
+        for env, number, rate, lr in product(ENVS, range(3), (0.0, 0.45, 0.9), (1e-3, 1e-4))
+    ]
+    frame = pd.DataFrame(rows).assign(head_lr_factor=1.0)
+    rate = frame["drop_rate"] / 0.9 - 0.5
+    lr = np.log10(frame["lr"]) + 3.5
+    mean = 0.5 + TRUE["drop_rate"] * rate + TRUE["lr"] * lr + TRUE["drop_rate x lr"] * rate * lr
+    random = frame["env"].map(env_effect) + seed_effect[frame["seed"]]
+    return frame.assign(ood=mean + random + noise * generator.normal(size=len(frame)))
+
+
+def test_effects_are_those_of_the_simulation() -> None:
+    found = factorial(study())
+    assert [effect.factor for effect in found.effects] == list(TRUE)
+    for effect in found.effects:
+        assert effect.change.low < TRUE[effect.factor] < effect.change.high
+        assert effect.p_value < 0.001
+    assert found.constant == ("weight_decay", "head_lr_factor") and found.num_runs == 72
+    assert found.singular == ()
+    assert_allclose(found.spread["residual"], 0.004, rtol=0.3)
+    assert found.spread["env"] > 0.01
+
+
+def test_in_a_balanced_grid_effects_are_those_of_least_squares() -> None:
+    frame = study()
+    coded = frame.assign(rate=frame["drop_rate"] / 0.9 - 0.5, log=np.log10(frame["lr"]) + 3.5)
+    fit = smf.ols("ood ~ rate * log + C(env) + C(seed)", coded).fit()
+    changes = [effect.change.value for effect in factorial(frame).effects]
+    assert_allclose(changes, fit.params[["rate", "log", "rate:log"]], atol=1e-6)
+
+
+def test_p_values_of_no_effect_are_adjusted() -> None:
+    generator = np.random.default_rng(0)
+    frame = study().assign(ood=lambda f: 0.5 + 0.01 * generator.normal(size=len(f)))
+    found = factorial(frame)
+    assert all(effect.p_value > 0.05 for effect in found.effects)
+
+
+def test_a_variance_of_zero_is_said() -> None:
+    generator = np.random.default_rng(1)
+    frame = study().assign(ood=lambda f: 0.5 + 0.01 * generator.normal(size=len(f)))
+    # Means of environments that are exactly alike: less than noise alone would make them differ.
+    for env in ENVS:
+        inside = (frame["env"] == env).to_numpy()
+        frame.loc[inside, "ood"] += 0.5 - frame.loc[inside, "ood"].to_numpy().mean()
+    assert "the variance between envs is 0" in factorial(frame).singular
+
+
+def test_factors_that_vary_together_have_no_interaction() -> None:
+    frame = study()
+    frame = frame[(frame["drop_rate"] == 0) == (frame["lr"] == 1e-3)]
+    assert [e.factor for e in factorial(frame).effects] == ["drop_rate", "lr"]
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (grid(lr=1e-3, weight_decay=1e-4, head_lr_factor=1.0, ood=0.5), "no factor that varies"),
+        (study().iloc[:5], "the runs hold 5 runs and 3 effects; a grid with more runs"),
+        (study().assign(weight_decay=lambda f: f["seed"] * 1e-4), "weight_decay is 0 in some run"),
+        (study().query("env == 'ink'").assign(seed=0), "one environment and one seed; several"),
+    ],
+)
+def test_what_makes_no_grid_is_refused(frame: pd.DataFrame, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        factorial(frame)
