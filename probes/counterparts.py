@@ -4,7 +4,8 @@ Shapes: N images of an environment, M of a batch, C classes.
 """
 
 from collections import defaultdict
-from functools import cached_property
+from collections.abc import Callable, Mapping
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -12,13 +13,12 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from core.errors import InputError
-from probes.kernel_prediction import Function
 from probes.linearity_bench import Bench
 from probes.pairs import Pair
 from probes.partial import PartialResults
 from probes.run_kernel import RunKernel
 from probes.sources import Indices, Source
-from probes.training_space import ORDINARY, network_logits, tangent_logits
+from probes.training_space import ORDINARY, Function, network_at, tangent_at
 from probes.twin_files import LinearTwin, read_linear_twin, read_tangent_twin, read_weights
 from probes.twins import Twins
 
@@ -27,70 +27,81 @@ Decisions = dict[str, Int64[np.ndarray, " N"]]  # by method; the labels beside t
 
 
 class Counterparts:
-    """A run, its twins, and the regression with the kernel at its start.
+    """A run, its twins, and the regression with the kernel at its start; all files are checked.
 
     Attributes:
         pair: The run.
-        facts: Which files the counterparts are, and how the kernel was fitted.
     """
 
     def __init__(
-        self, bench: Bench, pair: Pair, source: Source, twins: Twins, partial: PartialResults
+        self, bench: Bench, pair: Pair, source: Source, twins: Twins, results: PartialResults
     ) -> None:
-        self.bench, self.pair, self.partial = bench, pair, partial
-        self.facts: dict[str, Any] = {}
-        weights0, self.sha0 = read_weights(bench.model, source.path / "init.safetensors")
-        self.weights0 = bench.to_device(weights0, bench.dtype)
-        self.weights1 = bench.to_device(pair.weights1, bench.dtype)
+        self.bench, self.pair, self.results = bench, pair, results
+        self.files: dict[str, str] = {}
+        self.weights0, self.sha0 = read_weights(bench.model, source.path / "init.safetensors")
         self.tangent, self.linear, self.kernel = None, None, None
         if twins.tangent is not None:
             self.tangent, sha = read_tangent_twin(
-                twins.tangent, weights0, bench.model, bench.config.weights
+                twins.tangent, source, self.weights0, bench.model, bench.config.weights
             )
-            self.facts |= {"tangent": str(twins.tangent), "tangent_sha256": sha}
+            self.files |= {"tangent": str(twins.tangent), "tangent_sha256": sha}
         if twins.linear is not None:
-            self.linear = read_linear_twin(twins.linear, bench.comparison.domains)
-            self.facts |= {"linear": str(twins.linear), "linear_sha256": self.linear.sha256}
+            self.linear = read_linear_twin(twins.linear, source, bench.comparison.domains)
+            self.files |= {"linear": str(twins.linear), "linear_sha256": self.linear.sha256}
         if bench.config.kernel_train:
-            self.kernel = RunKernel(bench, source, self.weights0, self.sha0, partial)
-            self.facts["kernel"] = self.kernel.facts
+            self.kernel = RunKernel(bench, source, self.weights0, self.sha0, results)
 
-    def decisions(self, env: str) -> Decisions:
-        """The class that each method chooses for the images of an environment, and the labels."""
-        images = self.pair.images[env][: self.bench.config.samples]
-        found = self.partial.load_or_compute(
-            self._identity(env, images), lambda: self._computed(env, images)
-        )
-        return found | _chosen_by(self.linear, env, images)
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Which files the counterparts are, and how the kernel was fitted."""
+        return self.files | ({} if self.kernel is None else {"kernel": self.kernel.facts})
 
-    def _computed(self, env: str, images: Indices) -> Decisions:
+    def decisions(self) -> dict[str, Decisions]:
+        """The class that each method chooses for the images, and the labels, by environment.
+
+        Raises:
+            InputError: If the logits of a method are not finite, or see `RunKernel`.
+        """
+        functions = cache(self._functions)  # on the device until all environments are done
+        found = {}
+        for env, images in self.pair.images.items():
+            few = images[: self.bench.config.samples]
+            compute = partial(self._computed, env, few, functions)
+            chosen = self.results.load_or_compute(self._identity(env, few), compute)
+            found[env] = chosen | _chosen_by(self.linear, env, few)
+        return found
+
+    def _computed(
+        self, env: str, images: Indices, functions: Callable[[], Mapping[str, Function]]
+    ) -> Decisions:
         chosen: dict[str, list[np.ndarray]] = defaultdict(list)
         for x, labels in self.bench.loader(self.bench.comparison.domains, env, images):
             x = x.to(self.bench.device, self.bench.dtype)
-            for method, logits in self._logits(x).items():
-                if not logits.isfinite().all():
-                    raise InputError(
-                        f"the logits of the {method} counterpart of run '{self.pair.run}' are NaN "
-                        f"or infinite on images of '{env}'; finite numbers were expected: leave "
-                        "the comparison out with --twins none, or give --dtype float64"
-                    )
-                chosen[method].append(logits.argmax(1).cpu().numpy())
+            for method, function in functions().items():
+                chosen[method].append(self._chosen(method, function(x), env))
             chosen[LABELS].append(labels.numpy())
         return {name: np.concatenate(parts) for name, parts in chosen.items()}
 
-    def _logits(self, x: Float[Tensor, "M ..."]) -> dict[str, Float[Tensor, "M C"]]:
-        model = self.bench.model
-        logits = {ORDINARY: network_logits(model, self.weights1, x)}
-        if self.tangent is not None:
-            logits |= tangent_logits(model, self.weights0, self.tangent, x)
-        if self.kernel is not None:
-            logits["kernel"] = self._predict_by_kernel(x)
-        return logits
+    def _chosen(self, method: str, logits: Float[Tensor, "M C"], env: str) -> np.ndarray:
+        if not logits.isfinite().all():
+            raise InputError(
+                f"the logits of the {method} counterpart of run '{self.pair.run}' are NaN or "
+                f"infinite on images of '{env}'; finite numbers were expected: leave the "
+                "comparison out with --twins none, or give --dtype float64"
+            )
+        return logits.argmax(1).cpu().numpy()
 
-    @cached_property
-    def _predict_by_kernel(self) -> Function:
-        assert self.kernel is not None
-        return self.kernel.function()
+    def _functions(self) -> dict[str, Function]:
+        """What is to be evaluated on images, from images to logits."""
+        model, on_device = self.bench.model, partial(self.bench.to_device, dtype=self.bench.dtype)
+        functions = {ORDINARY: network_at(model, on_device(self.pair.weights1))}
+        if self.tangent is not None:
+            weights0, trained = on_device(self.weights0), on_device(self.tangent)
+            functions["tangent"] = tangent_at(model, weights0, trained)
+            functions["transplanted"] = network_at(model, trained)
+        if self.kernel is not None:
+            functions["kernel"] = self.kernel.function()
+        return functions
 
     def _identity(self, env: str, images: Indices) -> dict[str, object]:
         """Everything that the decisions depend on."""
@@ -99,7 +110,7 @@ class Counterparts:
             "env": env,
             "images": images.tolist(),
             "checkpoints": [self.pair.facts["sha256"], self.sha0],
-            "tangent": self.facts.get("tangent_sha256"),
+            "tangent": self.files.get("tangent_sha256"),
             "kernel": None if self.kernel is None else self.kernel.identity,
             **self.bench.identity(),
         }

@@ -7,7 +7,9 @@ with one-hot labels Y and the ridge chosen by leave-one-out. The kernel with oth
 never computed: :math:`K(x, X)\, a = J_0(x)\, \delta` with :math:`\delta = J_0(X)^\top a`, one
 backward pass over X and forward mode at x, so that the prediction is a tangent model, too.
 
-Where the kernel of X is too large, the regression is on `probes.ntk.sketched_features`.
+Where the kernel of X is too large, the regression is on `probes.ntk.sketched_features`, whose
+error falls with the root of their number. Few are not enough: on digits (fitted on 64 images,
+one seed) 4096 features decide as the exact kernel does on 89 % of 64 others, 1024 on 55 %.
 
 Shapes: N examples, M others, C outputs, R ridges.
 
@@ -18,7 +20,7 @@ References:
     | https://arxiv.org/abs/1806.07572
 """
 
-from collections.abc import Callable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,15 +35,17 @@ from core.errors import InputError
 from core.linearization import Weights, first_order
 from probes.kernel_regression import RIDGES, feature_ridge, kernel_ridge
 from probes.ntk import empirical_ntk, sketched_features
+from probes.training_space import Function
 
 Kind = Literal["exact", "sketched"]
-Function = Callable[[Float[Tensor, "M ..."]], Float[Tensor, "M C"]]
 
-MOST_FEATURES = 1024
+MOST_FEATURES = 4096
 LEAST_FEATURES = 64
 # Alive at once in float64: of the kernel itself, its symmetric part, eigenvectors, what LAPACK
 # works in and products; of the features, their double, singular vectors and products.
 COPIES = 8
+# Of a one-hot label, by which the function may miss its fit; far below what tells classes apart.
+MOST_ROUNDING = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +97,8 @@ def fit_kernel(
         seed: Of the projection of sketched features.
 
     Raises:
-        InputError: If `memory` does not hold what is needed.
+        InputError: If `memory` does not hold what is needed, or the network's precision is too
+            low for the fit.
     """
     weights = _own(model, params0)
     f0 = torch.cat([_outputs(model, weights, part) for part in x.split(batch_size)])
@@ -103,10 +108,26 @@ def fit_kernel(
         kernel = empirical_ntk(model, weights, x, memory=memory)
         assert isinstance(kernel, Tensor)
         fit = kernel_ridge(kernel, targets, RIDGES)
-        return KernelFit(kind, fit.dual, fit.ridge, fit.errors[fit.ridge])
+        found = KernelFit(kind, fit.dual, fit.ridge, fit.errors[fit.ridge])
+        function = predictor(model, weights, x, found, batch_size=batch_size)
+        _check_rounding(function, x.split(batch_size), f0.double() + fit.predict(kernel))
+        return found
     num = _num_features(targets.numel(), memory)
     fit = feature_ridge(_sketch(model, weights, x, num, batch_size, seed), targets, RIDGES)
     return KernelFit(kind, fit.weights, fit.ridge, fit.errors[fit.ridge])
+
+
+def _check_rounding(
+    function: Function, parts: Iterable[Tensor], expected: Float[Tensor, "N C"]
+) -> None:
+    """Forward mode in the network's precision must give what the kernel in float64 gives."""
+    found = torch.cat([function(part) for part in parts])
+    gap = float((found.double() - expected).abs().max())
+    if not gap <= MOST_ROUNDING:
+        raise InputError(
+            f"kernel regression loses {gap:.2g} of a label to rounding; at most {MOST_ROUNDING} "
+            "was expected: give --dtype float64"
+        )
 
 
 def predictor(
@@ -201,6 +222,12 @@ def _sketch(
     model: Module, weights: Weights, x: Tensor, num_features: int, batch_size: int, seed: int
 ) -> Float[Tensor, "N C k"]:
     sketch = sketched_features(
-        model, weights, x, num_features=num_features, seed=seed, batch_size=batch_size
+        model,
+        weights,
+        x,
+        num_features=num_features,
+        kind="count",  # more accurate at equal k
+        seed=seed,
+        batch_size=batch_size,
     )
     return sketch[0]

@@ -137,7 +137,7 @@ def feature_ridge(
     targets: Float[Tensor, "N C"],
     ridges: Sequence[float] = RIDGES,
 ) -> FeatureRidge:
-    """`kernel_ridge` on the kernel of some features, which is never formed where it is larger.
+    """`kernel_ridge` on the kernel of some features, which is never formed.
 
     Args:
         features: Of every output of every example, such as `probes.ntk.sketched_features`.
@@ -147,13 +147,8 @@ def feature_ridge(
     Raises:
         InputError: If there is one example only, or a ridge is not positive.
     """
-    rows = features.double().flatten(0, 1)
-    if len(rows) <= rows.shape[1]:
-        fit = kernel_ridge(
-            (rows @ rows.T).reshape(*targets.shape, *targets.shape), targets, ridges
-        )
-        return FeatureRidge(rows.T @ fit.dual.flatten(), *fit[1:])
     _check_ridges(len(targets), ridges)
+    rows = features.double().flatten(0, 1)
     left, scales, right = torch.linalg.svd(rows, full_matrices=False)
     r = targets.double().flatten()
     projected, values = left.T @ r, scales.square()

@@ -56,8 +56,8 @@ def _measure(config: LinearityConfig, partial: PartialResults) -> Record:
     began = time.perf_counter()
     comparison = load_pairs(config)
     bench = Bench(config, comparison)
+    training = training_section(config, bench, partial)  # first: it refuses what --twins names
     kernels = kernel_section(config, comparison, partial)
-    training = training_section(config, bench, partial)
     sums: dict[str, dict[str, list[Measured]]] = {pair.run: {} for pair in comparison.pairs}
     units = [(pair, env) for pair in comparison.pairs for env in pair.images]
     for pair, env in tqdm(units, desc="probing", unit="environment"):

@@ -3,6 +3,7 @@
 Shapes: N images of an environment.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,10 +21,12 @@ from probes.pairs import Pair
 from probes.partial import PartialResults
 from probes.sources import Source
 from probes.training_space import METRICS, ORDINARY, decision_rows
-from probes.twins import NONE, find_twins
+from probes.twins import find_twins
 
 # Options that change what a network sees; a run is compared with its twins on its own images.
 IMAGES = ("data", "image_size", "transform")
+
+log = logging.getLogger(__name__)
 
 
 def training_section(config: LinearityConfig, bench: Bench, partial: PartialResults) -> Section:
@@ -44,7 +47,7 @@ def training_section(config: LinearityConfig, bench: Bench, partial: PartialResu
     rows: list[Row] = []
     arrays: dict[str, np.ndarray] = {}
     for run in tqdm(runs, desc="training space", unit="run"):
-        decisions = {env: run.decisions(env) for env in run.pair.images}
+        decisions = run.decisions()
         rows += _rows(run.pair, decisions)
         arrays |= _arrays(run.pair.run, decisions)
     found = {row["metric"] for row in rows}
@@ -55,13 +58,14 @@ def training_section(config: LinearityConfig, bench: Bench, partial: PartialResu
 def _has_own_images(config: LinearityConfig, source: Source) -> bool:
     run: Mapping[str, Any] = source.run_options or {}
     changed = [n for n in IMAGES if getattr(config, n) not in {None, run.get(n)}]
-    if changed and config.twins not in {(), NONE}:
-        raise InputError(
-            f"--{changed[0]} is {getattr(config, changed[0])}, that of '{source.path}' "
-            f"{run.get(changed[0])}; a run is compared with its twins on its own images: leave "
-            f"out --{changed[0]} or --twins"
-        )
-    return not changed
+    if not changed:
+        return True
+    other = f"--{changed[0]} is {getattr(config, changed[0])}, that of '{source.path}' "
+    other += f"{run.get(changed[0])}; a run is compared with its twins on its own images"
+    if config.twins:
+        raise InputError(f"{other}: leave out --{changed[0]} or --twins")
+    log.warning("%s, and not on these", other)
+    return False
 
 
 def _rows(pair: Pair, decisions: Mapping[str, Decisions]) -> list[Row]:

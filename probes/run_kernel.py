@@ -3,6 +3,7 @@
 Shapes: N images.
 """
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,24 +16,25 @@ from core.documents import read_json
 from core.domains import Domains, load_domains
 from core.errors import InputError
 from core.linearization import Weights
-from probes.kernel_prediction import Function, KernelFit, fit_kernel, predictor
+from probes.kernel_prediction import KernelFit, fit_kernel, predictor
 from probes.linearity_bench import Bench
 from probes.partial import Arrays, PartialResults
 from probes.sources import Indices, RunFacts, Source
+from probes.training_space import Function
 
 
 class RunKernel:
     """The kernel at a run's initial weights, its classifier among them.
 
     Attributes:
-        fit: The regression, done now or by an earlier process.
-        facts: What a record keeps of it.
+        identity: Everything that the regression depends on.
     """
 
     def __init__(
         self, bench: Bench, source: Source, weights0: Weights, sha0: str, partial: PartialResults
     ) -> None:
-        self.bench, self.weights0 = bench, weights0
+        self.bench, self.path, self.partial = bench, source.path, partial
+        self.weights0 = bench.to_device(weights0, bench.dtype)
         self.domains, self.images = training_images(
             source, bench.comparison.domains, bench.config.kernel_train, bench.config.seed
         )
@@ -44,23 +46,36 @@ class RunKernel:
             "memory": bench.config.memory,
             **bench.identity(),
         }
+
+    @cached_property
+    def fit(self) -> KernelFit:
+        """The regression, done now or by an earlier process.
+
+        Raises:
+            InputError: If memory or precision do not suffice.
+        """
         try:
-            found = partial.load_or_compute(self.identity, self._fitted)
+            return _from_arrays(self.partial.load_or_compute(self.identity, self._fitted))
         except InputError as error:
             raise InputError(
-                f"kernel regression at the start of '{source.path}': {error}; or leave it out: "
+                f"kernel regression at the start of '{self.path}': {error}; or leave it out: "
                 "--kernel_train 0"
             ) from error
-        self.fit = _from_arrays(found)
-        self.facts: dict[str, Any] = {
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record keeps of the regression."""
+        features = {} if self.fit.kind == "exact" else {"features": len(self.fit.coefficients)}
+        return {
             "kind": self.fit.kind,
+            **features,
             "images": {env: len(chosen) for env, chosen in self.images.items()},
             "ridge": self.fit.ridge,
             "leave_one_out_error": self.fit.error,
         }
 
     def function(self) -> Function:
-        """From images to logits."""
+        """From images to logits; see `fit` for what may be raised."""
         x, _ = self._examples()
         return predictor(self.bench.model, self.weights0, x, self.fit, **self._options())
 

@@ -20,7 +20,7 @@ References:
     | https://arxiv.org/abs/2305.12827
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -82,29 +82,27 @@ METRICS = {
 }
 
 Decisions = Mapping[str, Int64[np.ndarray, " N"]]
+Function = Callable[[Float[Tensor, "N ..."]], Float[Tensor, "N C"]]
 
 
-def tangent_logits(
-    model: Module, weights0: Weights, weights1: Weights, x: Float[Tensor, "N ..."]
-) -> dict[str, Float[Tensor, "N C"]]:
-    """What the weights of a trained tangent model say, in the tangent model and in the network.
+def network_at(model: Module, weights: Weights) -> Function:
+    """The network's logits at some weights, as a function of images."""
 
-    Args:
-        model: The network, in evaluation mode.
-        weights0: Where the expansion is taken.
-        weights1: What the tangent model was trained to.
-        x: Images.
-    """
-    f0, df = taylor_outputs(model, weights0, weights1, x)
-    return {"tangent": f0 + df, "transplanted": network_logits(model, weights1, x)}
+    @torch.no_grad()
+    def logits(x: Tensor) -> Tensor:
+        return functional_call(model, weights, (x,), tie_weights=False)
+
+    return logits
 
 
-@torch.no_grad()
-def network_logits(
-    model: Module, weights: Weights, x: Float[Tensor, "N ..."]
-) -> Float[Tensor, "N C"]:
-    """The network's logits at some weights."""
-    return functional_call(model, weights, (x,), tie_weights=False)
+def tangent_at(model: Module, weights0: Weights, weights1: Weights) -> Function:
+    """The logits of the expansion at `weights0` when its weights have become `weights1`."""
+
+    def logits(x: Tensor) -> Tensor:
+        f0, df = taylor_outputs(model, weights0, weights1, x)
+        return f0 + df
+
+    return logits
 
 
 def decision_rows(decisions: Decisions, labels: Int64[np.ndarray, " N"]) -> list[Row]:

@@ -13,12 +13,13 @@ from torch import Tensor
 from torch.nn import Module
 
 from core.checkpoints import load_checkpoint, sha256
-from core.documents import damaged
+from core.documents import damaged, read_json
 from core.domains import Domains
 from core.errors import InputError
 from core.linearization import Weights
 from core.models import float_state
 from core.tensor_files import read_contents
+from probes.sources import RunFacts, Source
 from probes.twins import PREDICTIONS
 
 ITERATIONS = ("best", "final")  # of the best i.i.d. accuracy, and the last one
@@ -40,19 +41,22 @@ def read_weights(model: Module, path: Path) -> tuple[Weights, str]:
 
 
 def read_tangent_twin(
-    folder: Path, begun: Weights, model: Module, weights: str
+    folder: Path, source: Source, begun: Weights, model: Module, weights: str
 ) -> tuple[Weights, str]:
     """What a tangent model was trained to, and the file's SHA-256.
 
     Args:
         folder: The twin's.
+        source: The ordinary run.
         begun: The weights that the ordinary run began at.
         model: Their network.
         weights: `final` or `best`.
 
     Raises:
-        InputError: If a file is damaged or of another network, or the twin began elsewhere.
+        InputError: If a file is damaged or of another network, or the twin saw other images or
+            began elsewhere.
     """
+    _check_images(folder, source)
     own, _ = read_weights(model, folder / "init.safetensors")
     moved = [name for name, tensor in own.items() if not torch.equal(tensor, begun[name])]
     if moved:
@@ -77,12 +81,13 @@ class LinearTwin:
     sha256: str
 
 
-def read_linear_twin(folder: Path, domains: Domains) -> LinearTwin:
-    """The predictions of a linear twin.
+def read_linear_twin(folder: Path, source: Source, domains: Domains) -> LinearTwin:
+    """The predictions of a linear twin of a run.
 
     Raises:
-        InputError: If the file is damaged, or its rows are not those of the images.
+        InputError: If the file is damaged, or is of other images.
     """
+    _check_images(folder, source)
     path = folder / PREDICTIONS
     found = read_contents(path)
     assert isinstance(found, dict)  # as all safetensors files are
@@ -94,6 +99,17 @@ def read_linear_twin(folder: Path, domains: Domains) -> LinearTwin:
         for iteration in ITERATIONS
     }
     return LinearTwin(logits, sha256(path))
+
+
+def _check_images(folder: Path, source: Source) -> None:
+    """The folder of images may have changed between two commands with the same options."""
+    twin, run = (read_json(path / "run.json", RunFacts) for path in (folder, source.path))
+    if twin["data_fingerprint"] != run["data_fingerprint"]:
+        raise InputError(
+            f"'{folder}' was made of other images than '{source.path}' (files were added, removed "
+            "or changed in between); a twin sees the run's images: make it again, or leave it out "
+            "of --twins"
+        )
 
 
 def _checked(

@@ -63,8 +63,8 @@ def find_twins(sources: Sequence[Source], named: Sequence[str], weights: str) ->
         weights: `final` or `best`, which weights of a run are looked at.
 
     Raises:
-        InputError: If a file is damaged, a run has two twins of a kind, or a named folder is
-            unfinished or no twin of any run.
+        InputError: If a run has two twins of a kind, or a named folder is damaged, unfinished
+            or no twin of any run.
     """
     if tuple(named) == NONE:
         return [Twins() for _ in sources]
@@ -130,18 +130,24 @@ def _is_ordinary(source: Source) -> bool:
 
 
 def _siblings(run: Path) -> list[Path]:
-    """Folders beside a run that hold a config.yaml, in the order of their names."""
+    """Folders beside a run that hold readable options, in the order of their names."""
     place = run.resolve()
-    return [
-        path.parent for path in sorted(place.parent.glob("*/config.yaml")) if path.parent != place
-    ]
+    folders = [path.parent for path in sorted(place.parent.glob("*/config.yaml"))]
+    return [folder for folder in folders if folder != place and _is_readable(folder)]
+
+
+def _is_readable(folder: Path) -> bool:
+    """Whether the options of a folder that nobody named can be read; it may be anybody's."""
+    try:
+        _options(folder)
+    except InputError as error:
+        log.warning("it is not known whether this is a twin of a run: %s", error)
+        return False
+    return True
 
 
 def _options(folder: Path) -> dict[str, Any]:
-    try:
-        return _with_defaults(read_yaml(folder / "config.yaml", _Options))
-    except InputError as error:
-        raise InputError(f"{error}; or leave the twins of runs out: --twins none") from error
+    return _with_defaults(read_yaml(folder / "config.yaml", _Options))
 
 
 def _with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -168,5 +174,5 @@ def _differences(kind: Kind, source: Source, options: Mapping[str, Any]) -> list
 def _missing(folder: Path, kind: Kind, weights: str) -> str | None:
     """The first file that a finished twin has and this one lacks."""
     of_run = ("final.safetensors", f"{weights}.safetensors", "init.safetensors", "run.json")
-    needed = of_run if kind == "tangent" else (PREDICTIONS,)
+    needed = of_run if kind == "tangent" else (PREDICTIONS, "run.json")
     return next((name for name in needed if not (folder / name).is_file()), None)

@@ -24,6 +24,11 @@ _FILES = (
     "pretrained",
     "pretrained_sha256",
     "head",
+    "tangent",
+    "tangent_sha256",
+    "linear",
+    "linear_sha256",
+    "kernel",
 )
 _SECTIONS = ("kernels", "training_space")  # of the provenance, an entry a line
 _WIDTH = 100
@@ -78,7 +83,7 @@ def write_document(
         "config": config_pairs(record.config),
         "provenance": _provenance(record.provenance),
         "runs": [
-            {"run": entry["run"], "entries": _checkpoints(entry)}
+            {"run": entry["run"], "entries": _checkpoints(entry | _counterparts(record, entry))}
             for entry in record.provenance["runs"]
         ],
     }
@@ -148,9 +153,17 @@ def _provenance(provenance: dict[str, Any]) -> list[list[str]]:
     elsewhere = {"versions", "runs", "undefined", *_SECTIONS}
     rest = {k: v for k, v in provenance.items() if k not in elsewhere}
     of_sections = {
-        f"{name}.{k}": v for name in _SECTIONS for k, v in provenance.get(name, {}).items()
+        f"{name}.{k}": v
+        for name in _SECTIONS
+        for k, v in provenance.get(name, {}).items()
+        if k != "runs"
     }
     return config_pairs({"versions": versions, **rest, **of_sections})
+
+
+def _counterparts(record: Record, run: dict[str, Any]) -> dict[str, Any]:
+    """What a run was compared with; nothing where it has no counterparts."""
+    return record.provenance.get("training_space", {}).get("runs", {}).get(run["run"], {})
 
 
 def _checkpoints(run: dict[str, Any]) -> list[list[str]]:

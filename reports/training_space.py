@@ -25,7 +25,7 @@ from reports.style import (
     run_styles,
     theme,
 )
-from reports.tables import ARROWS, Table, cell
+from reports.tables import ARROWS, Quantity, Table, by_environment, cell
 
 ORDINARY = "ordinary"
 RUNS_PER_FIGURE = 5
@@ -36,6 +36,11 @@ METHODS = {  # in the order of the probe: what the figure and the table print
     "linear_model_best": "model (1), best",
     "linear_model_final": "model (1), last",
     "kernel": "kernel",
+}
+COLUMNS = {
+    "accuracy": "Accuracy",
+    "accuracy_difference": "Difference",
+    "agreement": "Agreement",
 }
 
 
@@ -58,7 +63,7 @@ def facts(record: Record) -> dict[str, Any] | None:
     return {
         "samples": made["samples"],
         "intervals": made["intervals"],
-        "kinds": sorted({kernel["kind"] for kernel in kernels}),
+        "features": sorted({kernel["features"] for kernel in kernels if "features" in kernel}),
         "images": sorted({sum(kernel["images"].values()) for kernel in kernels}),
         "methods": methods_of(record),
     }
@@ -118,12 +123,7 @@ def _dots(
 
 
 def tables_of(record: Record) -> dict[str, Table]:
-    """The table of the section by name: a row per run, split and method."""
-    columns = {
-        "accuracy": "Accuracy",
-        "accuracy_difference": "Difference",
-        "agreement": "Agreement",
-    }
+    """A row per run, split and method, and one per run and environment; none without runs."""
     if not runs_of(record):
         return {}
     rows = [
@@ -131,12 +131,15 @@ def tables_of(record: Record) -> dict[str, Table]:
             run,
             split,
             METHODS[method],
-            *(cell(_found(record, run, split, method, c)) for c in columns),
+            *(cell(_found(record, run, split, method, c)) for c in COLUMNS),
         ]
         for run, split, method in _places(record)
     ]
-    titles = [f"{title}{ARROWS['higher']}" for title in columns.values()]
-    return {"training": {"labels": 3, "header": ["Run", "Split", "Method", *titles], "rows": rows}}
+    titles = [f"{title}{ARROWS['higher']}" for title in COLUMNS.values()]
+    whole = {"labels": 3, "header": ["Run", "Split", "Method", *titles], "rows": rows}
+    accuracies = [Quantity(METHODS[m].capitalize(), f"{m}_accuracy") for m in methods_of(record)]
+    single = by_environment(record, accuracies, f"{ORDINARY}_accuracy")
+    return {"training": whole, "training_environments": single}
 
 
 def lines(record: Record) -> list[str]:
