@@ -79,30 +79,37 @@ def find_twins(sources: Sequence[Source], named: Sequence[str], weights: str) ->
 def _among_named(sources: Sequence[Source], folders: Sequence[Path], weights: str) -> list[Twins]:
     ordinary = [source for source in sources if _is_ordinary(source)]
     for folder in folders:
-        options = _options(folder)
-        kind = _kind(options)
-        if kind is None:
-            raise InputError(
-                f"'{folder}' holds neither a tangent run nor a linear model; a folder that "
-                "`finetuning.train --tangent` or `finetuning.linear` wrote was expected: check "
-                "--twins"
-            )
-        differences = [_differences(kind, source, options) for source in ordinary]
-        if not ordinary or min(map(len, differences)) > 0:
-            closest = min(differences, key=len, default=["--finetuned names no ordinary run"])
-            raise InputError(
-                f"'{folder}' is no twin of any run ({'; '.join(closest[:3])}); a folder made with "
-                "the options of a run in --finetuned was expected: check --twins"
-            )
-        if missing := _missing(folder, kind, weights):
-            raise InputError(
-                f"'{folder}' has no {missing}; a finished one was expected: finish it with the "
-                "same command, or leave it out of --twins"
-            )
+        _check_named(folder, ordinary, weights)
     return [
         _twins_of(source, folders, weights) if _is_ordinary(source) else Twins()
         for source in sources
     ]
+
+
+def _check_named(folder: Path, ordinary: Sequence[Source], weights: str) -> None:
+    expected = (
+        "a folder that `finetuning.train --tangent` or `finetuning.linear` wrote was expected"
+    )
+    if not (folder / "config.yaml").is_file():
+        raise InputError(f"there is no '{folder / 'config.yaml'}'; {expected}: check --twins")
+    options = _options(folder)
+    kind = _kind(options)
+    if kind is None:
+        raise InputError(
+            f"'{folder}' holds neither a tangent run nor a linear model; {expected}: check --twins"
+        )
+    differences = [_differences(kind, source, options) for source in ordinary]
+    if all(differences):
+        closest = min(differences, key=len, default=["--finetuned names no ordinary run"])
+        raise InputError(
+            f"'{folder}' is no twin of any run ({'; '.join(closest[:3])}); a folder made with "
+            "the options of a run in --finetuned was expected: check --twins"
+        )
+    if missing := _missing(folder, kind, weights):
+        raise InputError(
+            f"'{folder}' has no {missing}; a finished one was expected: finish it with the "
+            "same command, or leave it out of --twins"
+        )
 
 
 def _twins_of(source: Source, folders: Iterable[Path], weights: str) -> Twins:
