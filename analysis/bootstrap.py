@@ -24,7 +24,8 @@ time. Both are mended here:
 - Functions of several means, such as which of them is largest, are evaluated on draws from the
   multivariate t with this covariance: of a single mean they have the same interval.
 
-docs/coverage.md has what these intervals cover, beside the plain bootstrap.
+Statistics that are no function of means are in `analysis.resampling`. docs/coverage.md has what
+these intervals cover, beside the plain bootstrap.
 
 Shapes: N rows, M columns of means, B draws, K clusters.
 
@@ -36,7 +37,7 @@ References:
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -49,7 +50,6 @@ from analysis.estimates import Estimate
 from analysis.intervals import LEVEL
 
 NUM_DRAWS = 4000
-UNDEFINED = 0.01  # largest share of resamples on which a statistic may be undefined
 
 Rows = Float[np.ndarray, " N"]
 
@@ -186,58 +186,6 @@ def mean_draws(
     degrees = _degrees(deviations, design)
     scale = np.sqrt(degrees / generator.chisquare(degrees, num_draws))
     return (each * values).sum(0) + scale[:, None] * (normal @ deviations)
-
-
-def resample_weights(
-    design: Clusters, *, seed: int = 0, num_draws: int = NUM_DRAWS
-) -> Float[np.ndarray, "B N"]:
-    """How often each resample holds each row, rescaled: n - 1 of n clusters of every stratum.
-
-    Example:
-        >>> frame = pd.DataFrame({"cell": list("aabb"), "seed": [0, 1, 0, 1]})
-        >>> design = clusters(frame.assign(dataset="d", env="x", split=0))
-        >>> resample_weights(design, num_draws=50).max(0)
-        array([2., 2., 2., 2.])
-    """
-    generator = np.random.default_rng(seed)
-    counts = np.empty((num_draws, int(design.cluster.max()) + 1))
-    for stratum in range(len(design.sizes)):
-        members = np.unique(design.cluster[design.stratum == stratum])
-        num = len(members)
-        draws = generator.multinomial(num - 1, np.full(num, 1 / num), num_draws)
-        counts[:, members] = draws * num / (num - 1)
-    return counts[:, design.cluster]
-
-
-def bootstrap_estimate(
-    statistic: Callable[[Rows], float],
-    design: Clusters,
-    *,
-    seed: int = 0,
-    num_draws: int = 1000,
-) -> Estimate:
-    """A statistic of weighted rows with the interval of the rescaled bootstrap.
-
-    The interval is the value and Student's t times the spread over the resamples. There is none
-    where nothing varies, or where the statistic is undefined on more than 1 % of the resamples.
-
-    Args:
-        statistic: From weights of the rows, all ones for the runs as they are, to a number.
-        design: The clusters of the rows.
-        seed: Seed of the draws.
-        num_draws: How many.
-    """
-    value = float(statistic(np.ones(len(design.cluster))))
-    if not design.varies:
-        return Estimate(value)
-    weights = resample_weights(design, seed=seed, num_draws=num_draws)
-    drawn = np.array([statistic(row) for row in weights])
-    defined = drawn[np.isfinite(drawn)]
-    if len(defined) < (1 - UNDEFINED) * num_draws:
-        return Estimate(value)
-    degrees = int((design.sizes - 1).sum())
-    half = float(student.ppf((1 + LEVEL) / 2, degrees) * np.std(defined, ddof=1))
-    return Estimate(value, value - half, value + half)
 
 
 def _cluster_deviations(

@@ -31,10 +31,10 @@ import pandas as pd
 from jaxtyping import Float
 from scipy.special import expit, logit
 
-from analysis.bootstrap import NUM_DRAWS, bootstrap_estimate, mean_draws
+from analysis.bootstrap import NUM_DRAWS, Mean, mean_draws
 from analysis.clusters import PLACE, clusters, numbered
-from analysis.estimates import Estimate
 from analysis.pairing import KEYS
+from analysis.resampling import bootstrap_estimate
 from core.errors import InputError
 
 LEAST_RUNS = 3  # of the line, beyond one an environment
@@ -63,8 +63,8 @@ class Choice:
     probability: Mapping[float, float]
 
 
-def effective_robustness(runs: pd.DataFrame, baseline: pd.DataFrame, *, seed: int = 0) -> Estimate:
-    """O.o.d. accuracy of runs above the line of the baseline's, with its hierarchical interval.
+def effective_robustness(runs: pd.DataFrame, baseline: pd.DataFrame, *, seed: int = 0) -> Mean:
+    """O.o.d. accuracy of runs above the line of the baseline's, with its hierarchical error.
 
     A cell or seed is drawn for the runs and the baseline together.
 

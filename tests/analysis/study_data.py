@@ -35,3 +35,12 @@ def accuracies(
     generator = np.random.default_rng(seed)
     noisy = lambda mean: mean + noise * generator.standard_normal(len(frame))
     return frame.assign(ood=noisy(ood), iid=noisy(iid))
+
+
+def differing_cells(seed: int = 0, **of_grid: tuple) -> pd.DataFrame:
+    """Differences in which environments and cells differ."""
+    frame = grid(**of_grid)
+    generator = np.random.default_rng(seed)
+    between = {cell: generator.normal() for cell in sorted(set(frame["cell"]))}
+    noise = generator.normal(size=len(frame))
+    return frame.assign(difference=1 + frame["cell"].map(between) + 0.5 * noise)

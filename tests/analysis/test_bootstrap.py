@@ -10,25 +10,11 @@ from numpy.testing import assert_allclose
 from scipy.stats import ks_1samp, ttest_1samp
 from scipy.stats import t as student
 
-from analysis.bootstrap import (
-    Mean,
-    bootstrap_estimate,
-    hierarchical_mean,
-    mean_draws,
-    resample_weights,
-)
+from analysis.bootstrap import Mean, hierarchical_mean, mean_draws
 from analysis.clusters import clusters
 from scripts.coverage import WORLDS, CoverageConfig, World, covered
+from tests.analysis.study_data import differing_cells as study
 from tests.analysis.study_data import grid
-
-
-def study(seed: int = 0, **of_grid: object) -> pd.DataFrame:
-    """Differences in which environments and cells differ."""
-    frame = grid(**of_grid)
-    generator = np.random.default_rng(seed)
-    between = {cell: generator.normal() for cell in sorted(set(frame["cell"]))}
-    noise = generator.normal(size=len(frame))
-    return frame.assign(difference=1 + frame["cell"].map(between) + 0.5 * noise)
 
 
 def test_over_cells_it_is_the_t_test_of_their_means() -> None:
@@ -117,34 +103,6 @@ def test_nothing_is_drawn_where_nothing_varies() -> None:
     frame = study(cells=("a",), seeds=(0,))
     with pytest.raises(ValueError, match="nothing can be drawn: one run an environment"):
         mean_draws(frame[["difference"]].to_numpy(), clusters(frame))
-
-
-def test_resamples_are_unbiased_and_have_the_variance_of_the_closed_form() -> None:
-    frame = study(cells=("a", "b", "c"))
-    design, values = clusters(frame), frame["difference"].to_numpy()
-    weights = resample_weights(design, num_draws=40_000)
-    assert_allclose(weights.mean(0), 1, atol=4 / 40_000**0.5)
-    drawn = weights @ (design.weight * values)
-    mean = hierarchical_mean(frame)
-    assert_allclose(drawn.std(), mean.stderr, rtol=0.03)  # of 40,000 draws: under 1 %
-
-
-def test_a_statistic_that_is_a_mean_has_the_interval_of_the_mean() -> None:
-    frame = study()
-    design, values = clusters(frame), frame["difference"].to_numpy()
-    found = bootstrap_estimate(lambda w: float(w @ (design.weight * values)), design)
-    expected = hierarchical_mean(frame).estimate
-    assert_allclose(found.value, expected.value)
-    width = expected.high - expected.low
-    assert_allclose([found.low, found.high], [expected.low, expected.high], atol=0.05 * width)
-
-
-def test_a_statistic_that_is_often_undefined_has_no_interval() -> None:
-    frame = study(cells=("a", "b"))
-    design = clusters(frame)
-    of_first = lambda w: 1.0 if w[design.cluster == 0].sum() else math.nan
-    found = bootstrap_estimate(of_first, design)
-    assert found.value == 1 and not found.has_interval
 
 
 STUDIES = [*((world, (3, 2)) for world in WORLDS), (WORLDS[1], (2, 2)), (WORLDS[1], (6, 3))]

@@ -27,12 +27,12 @@ def on_the_line(
 
 
 def test_runs_on_the_line_are_as_robust_as_expected() -> None:
-    found = effective_robustness(on_the_line(seed=1, method="dropout"), on_the_line())
+    found = effective_robustness(on_the_line(seed=1, method="dropout"), on_the_line()).estimate
     assert_allclose([found.value, found.low, found.high], 0, atol=1e-12)
 
 
 def test_what_lies_above_the_line_is_found() -> None:
-    found = effective_robustness(on_the_line(seed=1, above=0.02), on_the_line())
+    found = effective_robustness(on_the_line(seed=1, above=0.02), on_the_line()).estimate
     assert_allclose([found.value, found.low, found.high], 0.02, atol=1e-12)
 
 
@@ -47,7 +47,7 @@ def test_the_line_is_that_of_statsmodels() -> None:
     )
     fit = smf.ols("y ~ x + C(env)", logits).fit()
     line = fit.predict(pd.DataFrame({"x": logit(runs["iid"]), "env": runs["env"]}))
-    found = effective_robustness(runs, baseline)
+    found = effective_robustness(runs, baseline).estimate
     assert_allclose(found.value, (runs["ood"] - expit(line)).mean())
     assert found.low < found.value < found.high
 
@@ -57,7 +57,7 @@ def test_its_interval_covers() -> None:
     for seed in range(40):
         baseline = on_the_line(seed=seed, noise=0.01)
         runs = on_the_line(seed=seed + 1000, above=0.01, noise=0.01)
-        found = effective_robustness(runs, baseline, seed=seed)
+        found = effective_robustness(runs, baseline, seed=seed).estimate
         held.append(found.low <= 0.01 <= found.high)
     assert sum(held) >= 33  # fewer happens once in 1,000 to intervals that cover in 95 %
 
