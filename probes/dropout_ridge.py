@@ -34,7 +34,7 @@ from core.arrays import Array, labels_of, matrix
 from core.errors import InputError
 
 Features = Float[Tensor, "N D"]
-TOLERANCE = 1e-9  # of the gradient, by which the minimiser of a mean loss has converged
+TOLERANCE = 1e-7  # of the gradient, by which the minimiser of a mean loss has converged
 ITERATIONS = 2000
 
 
@@ -135,7 +135,7 @@ def cross_entropy_head(features: Array, labels: Array, rate: float, *, decay: fl
     solver = torch.optim.LBFGS(
         [weight, bias],
         max_iter=ITERATIONS,
-        history_size=20,
+        history_size=100,
         tolerance_grad=TOLERANCE,
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
@@ -152,4 +152,4 @@ def cross_entropy_head(features: Array, labels: Array, rate: float, *, decay: fl
     objective()
     assert weight.grad is not None and bias.grad is not None
     gradient = torch.maximum(weight.grad.abs().max(), bias.grad.abs().max())
-    return Head(weight.detach(), bias.detach(), bool(gradient < 100 * TOLERANCE))
+    return Head(weight.detach(), bias.detach(), bool(gradient <= TOLERANCE))
