@@ -8,7 +8,7 @@ from torch.func import functional_call, jacrev
 from torch.testing import assert_close
 
 from core.errors import InputError
-from probes.kernel_regression import kernel_ridge
+from probes.kernel_regression import RIDGES, feature_ridge, kernel_ridge
 from probes.ntk import empirical_ntk
 from tests.models import network
 
@@ -86,6 +86,31 @@ def test_on_an_exact_kernel_it_is_least_squares_on_the_dense_jacobian() -> None:
     assert_close(fit.predict(kernel), targets, atol=1e-7, rtol=0)
 
 
+@pytest.mark.parametrize("k", [N * C - 10, N * C, N * C + 10])
+def test_ridge_on_features_is_ridge_on_their_kernel(k: int) -> None:
+    features, others, targets = torch.randn(N, C, k), torch.randn(M, C, k), torch.randn(N, C)
+    fit = feature_ridge(features, targets, RIDGES)
+    kernel = kernel_ridge(full(features, features), targets, RIDGES)
+    assert fit.ridge == kernel.ridge
+    assert_close(
+        torch.tensor(list(fit.errors.values())), torch.tensor(list(kernel.errors.values()))
+    )
+    assert_close(fit.residuals, kernel.residuals)
+    assert_close(fit.predict(others), kernel.predict(full(others, features)))
+
+
+@pytest.mark.parametrize("k", [10, 50])
+def test_leaving_out_on_features_is_the_loop(k: int) -> None:
+    features, targets, ridge = torch.randn(N, C, k), torch.randn(N, C), 0.1
+    fit = feature_ridge(features, targets, [ridge])
+    penalty = ridge * features.square().sum() / (N * C)
+    for i in range(N):
+        kept = torch.arange(N) != i
+        rows, r = features[kept].flatten(0, 1), targets[kept].flatten()
+        weights = torch.linalg.solve(rows.T @ rows + penalty * torch.eye(k), rows.T @ r)
+        assert_close(fit.residuals[i], targets[i] - features[i] @ weights)
+
+
 def test_the_chosen_ridge_grows_with_noise() -> None:
     j = torch.randn(40, 1, 20)
     signal, noise = j @ torch.randn(20), torch.randn(40, 1)
@@ -102,3 +127,7 @@ def test_wrong_input_is_refused_in_a_sentence() -> None:
         kernel_ridge(torch.eye(1), torch.ones(1, 2))
     with pytest.raises(InputError, match="positive numbers were expected"):
         kernel_ridge(torch.eye(3), torch.ones(3, 2), [0.0])
+    with pytest.raises(InputError, match="needs at least two"):
+        feature_ridge(torch.ones(1, 2, 3), torch.ones(1, 2))
+    with pytest.raises(InputError, match="positive numbers were expected"):
+        feature_ridge(torch.ones(3, 2, 3), torch.ones(3, 2), [0.0])
