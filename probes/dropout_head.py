@@ -105,11 +105,11 @@ def dropout_head(
         seed: Decides batches and masks.
 
     Raises:
-        InputError: If features and targets do not fit, the rate is not in [0, 1), there are fewer
-            than four steps, or the loss is unknown.
+        InputError: If features and targets do not fit, the rate is not in [0, 1), or there are
+            fewer than four steps.
     """
     x, y = matrix(features).double(), matrix(targets, "targets").double()
-    _check(x, y, loss, steps)
+    _check(x, y, steps)
     generator = torch.Generator(x.device).manual_seed(seed)
     batch_size = min(batch_size, len(x))
     mean, inverse = x.mean(0), _inverse_curvature(x, rate, loss, decay)
@@ -244,13 +244,11 @@ def _square(head: Head) -> float:
     return float(head.weight.square().sum() + head.bias.square().sum())
 
 
-def _check(x: Tensor, y: Tensor, loss: str, steps: int) -> None:
+def _check(x: Tensor, y: Tensor, steps: int) -> None:
     if len(x) != len(y):
         raise InputError(
             f"there are {len(x)} rows of features and {len(y)} of targets; one target per example "
             "was expected"
         )
-    if loss not in LINKS:
-        raise InputError(f"the loss is '{loss}'; one of {', '.join(LINKS)} was expected")
     if steps < 4:
         raise InputError(f"there are {steps} steps; at least 4 were expected")
