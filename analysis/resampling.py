@@ -28,6 +28,8 @@ def resample_weights(
     """How often each resample holds each row, rescaled: n - 1 of n clusters of every stratum.
 
     Example:
+        >>> import pandas as pd
+        >>> from analysis.clusters import clusters
         >>> frame = pd.DataFrame({"cell": list("aabb"), "seed": [0, 1, 0, 1]})
         >>> design = clusters(frame.assign(dataset="d", env="x", split=0))
         >>> resample_weights(design, num_draws=50).max(0)
