@@ -29,12 +29,14 @@ class FeatureProbe(Generic[Options]):
         metrics: What it may measure.
         stages: The stages that the options ask for.
         intervals: How its intervals are made, for the record.
+        load: Reads the features, where `load_features` alone does not do.
     """
 
     name: str
     metrics: Mapping[str, Metric]
     stages: Callable[[Sequence[Subject], Options], list[Stage]]
     intervals: Callable[[Options], str]
+    load: Callable[[Options], list[FeatureSet]] | None = None
 
     def measure(self, config: Options) -> Record:
         """Measure every checkpoint; only cached features stay on disk when it succeeds.
@@ -51,7 +53,7 @@ class FeatureProbe(Generic[Options]):
     def measure_with(self, config: Options, partial: PartialResults) -> Record:
         """`measure` that keeps finished stages in `partial` and leaves them there."""
         began = time.perf_counter()
-        sets = load_features(config)
+        sets = (self.load or load_features)(config)
         stages = self.stages(subjects_of(sets, seed=config.seed), config)
         found = run_stages(stages, partial, identity(config, sets), self.name)
         return Record(

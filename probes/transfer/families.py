@@ -44,7 +44,7 @@ def all_stages(subjects: Sequence[Subject], config: TransferConfig) -> list[Stag
     """Everything that the options ask for."""
     stages: list[Stage] = []
     for subject in subjects:
-        source = _source(subject, config.seed)
+        source = source_of(subject, config.seed)
         if "probe" in config.measures:
             stages.append(_probes(subject, source, config))
         for layer in subject.layers:
@@ -67,7 +67,7 @@ class Source(NamedTuple):
     tests: dict[Where, Group]
 
 
-def _source(subject: Subject, seed: int) -> Source:
+def source_of(subject: Subject, seed: int) -> Source:
     """What was trained on.
 
     Where nothing is known to have been, a half of the examples of the environments that are not

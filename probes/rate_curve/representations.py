@@ -1,0 +1,121 @@
+"""What the rate curve stands on: layers of the pretrained networks, and more where asked for.
+
+`stacked` are the pooled outputs of the last residual blocks side by side, which the paper's linear
+model (1) reads; `tangent` random features of the tangent kernel, of all outputs side by side.
+
+Shapes: N examples, C outputs, k random features, D features.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from jaxtyping import Float
+
+from core.checkpoints import load_checkpoint
+from core.device import select_device
+from core.features import Images
+from core.layers import BLOCKS, FEATURES, LOGITS
+from probes.feature_sets import FeatureSet, Part
+from probes.feature_sources import FLAG, load_features
+from probes.ntk import sketched_features
+from probes.rate_curve.config import RateCurveConfig
+from probes.setting import load_setting
+from probes.sources import Source
+
+STACKED, TANGENT = "stacked", "tangent"
+INIT = "/init"
+
+
+def load(config: RateCurveConfig) -> list[FeatureSet]:
+    """The networks before their fine-tuning, each once; files and fine-tuned ones where asked for.
+
+    Runs from scratch have no pretrained network and are left out, unless there are no others.
+
+    Raises:
+        InputError: If files, checkpoints, images and options do not fit each other.
+    """
+    layers = (*config.layers, *([BLOCKS] if config.stacked else []))
+    sets = load_features(replace(config, layers=layers))
+    return [_with_further(found, config) for found in _once(_before(sets))]
+
+
+def _before(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
+    runs = {found.run for found in sets}
+    before = [found for found in sets if f"{found.run}{INIT}" not in runs]
+    pretrained = [found for found in before if not found.facts.get("from_scratch")]
+    return pretrained or before
+
+
+def _once(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
+    """Runs of the same pretrained network and split differ in their classifiers only."""
+    kept: list[FeatureSet] = []
+    for found in sets:
+        if not any(_same(found, other) for other in kept):
+            kept.append(found)
+    return kept
+
+
+def _same(first: FeatureSet, second: FeatureSet) -> bool:
+    if len(first.parts) != len(second.parts):
+        return False
+    return all(
+        (a.env, a.split) == (b.env, b.split)
+        and np.array_equal(a.images, b.images)
+        and a.features.keys() == b.features.keys()
+        and all(np.array_equal(a.features[layer], b.features[layer]) for layer in a.features)
+        for a, b in zip(first.parts, second.parts, strict=True)
+    )
+
+
+def _with_further(found: FeatureSet, config: RateCurveConfig) -> FeatureSet:
+    """The same with what was asked for beside the layers, and without what was not."""
+    parts = list(found.parts)
+    if config.stacked:
+        parts = [_stacked(part, config) for part in parts]
+    if config.tangent:
+        tangent = tangent_features(found, config)
+        parts = [
+            replace(part, features=part.features | {TANGENT: matrix})
+            for part, matrix in zip(parts, tangent, strict=True)
+        ]
+    return replace(found, parts=tuple(parts))
+
+
+def _stacked(part: Part, config: RateCurveConfig) -> Part:
+    """The last blocks side by side; single blocks stay only where `--layers` asks for them."""
+    blocks = [layer for layer in part.features if layer not in {FEATURES, LOGITS}]
+    side_by_side = np.concatenate([part.features[b] for b in blocks[-config.stacked :]], 1)
+    asked = [layer for layer in part.features if layer in config.layers or BLOCKS in config.layers]
+    kept = {layer: part.features[layer] for layer in asked}
+    return replace(part, features=kept | {STACKED: side_by_side})
+
+
+def tangent_features(found: FeatureSet, config: RateCurveConfig) -> list[Float[np.ndarray, "N D"]]:
+    """Random tangent features of every part, D = C k.
+
+    Raises:
+        InputError: If the network has a layer without a rule (see `empirical_ntk`).
+    """
+    sources = [Source.find(name, config.weights, FLAG) for name in config.checkpoints]
+    setting = load_setting(sources, config, FLAG)
+    device, dtype = select_device(config.device), getattr(torch, config.dtype)
+    model = setting.model.to(device, dtype).eval()
+    load_checkpoint(model, found.facts["checkpoint"])
+    params = {name: weight.detach() for name, weight in model.named_parameters()}
+    matrices = []
+    for part in found.parts:
+        images = Images(
+            domains=setting.domains,
+            env=part.env,
+            indices=part.images,
+            transform=setting.transform,
+            data_config=setting.data_config,  # type: ignore[arg-type]
+        )
+        x = torch.cat([batch for batch, _ in images.loader(config.batch_size, config.workers)])
+        sketch = sketched_features(
+            model, params, x, num_features=config.tangent, seed=config.seed, progress=True
+        )
+        matrices.append(sketch[0].flatten(1).cpu().numpy())
+    return matrices
