@@ -18,7 +18,7 @@ from probes.pairs import Pair
 from probes.partial import PartialResults
 from probes.run_kernel import RunKernel
 from probes.sources import Indices, Source
-from probes.training_space import ORDINARY, Function, network_at, tangent_at
+from probes.training_space import METHODS, ORDINARY, Function, network_at, tangent_at
 from probes.twin_files import LinearTwin, read_linear_twin, read_tangent_twin, read_weights
 from probes.twins import Twins
 
@@ -68,7 +68,9 @@ class Counterparts:
             few = images[: self.bench.config.samples]
             compute = partial(self._computed, env, few, functions)
             chosen = self.results.load_or_compute(self._identity(env, few), compute)
-            found[env] = chosen | _chosen_by(self.linear, env, few)
+            chosen = chosen | _chosen_by(self.linear, env, few)
+            # Files do not keep the order.
+            found[env] = {name: chosen[name] for name in (*METHODS, LABELS) if name in chosen}
         return found
 
     def _computed(
