@@ -1,0 +1,144 @@
+r"""Is fine-tuning really linear? Train linear models in its place, compare, and write one PDF.
+
+    python -m scripts.linear_study                   # the embedded digits
+    python -m scripts.linear_study --data PACS --model mobilenetv3_small_100 \
+        --pretrained weights.safetensors --test_env sketch photo --lr 1e-2 --steps 300
+
+Every environment is held out in turn, by every seed, without and with very large dropout: the
+network, its tangent model, the paper's linear model (1), and kernel regression. A grid over
+learning rate, steps and set size asks where linearity ends. The same command goes on where an
+interrupted one stopped.
+
+::
+
+    config.yaml          the options
+    runs/, grid/         run folders, each with its tangent and linear twins beside it
+    linearity/           a record of every group of runs
+    record/              all numbers as one record, and the runs of the comparison (runs.parquet)
+    linear_study.pdf     the report
+"""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import joblib
+import torch
+
+from core.command_line import as_yaml, run
+from core.domains import load_domains
+from core.errors import InputError
+from core.outputs import new_folder
+from core.records import Record
+from core.resumable import OPTIONS, check_resumable
+from finetuning.sweep import Outcome, sweep
+from reports.linear_study import write_report
+from scripts.linear_study.collecting import PROBE, grid_frame, runs_frame, study_record
+from scripts.linear_study.config import LinearStudyConfig
+from scripts.linear_study.plan import GRID, Trained, comparison, configs, grid
+from scripts.linear_study.probing import linearity_records
+
+NOT_COMPARED = ("output", "jobs", "workers", "cache")
+
+log = logging.getLogger(__name__)
+
+
+def study(config: LinearStudyConfig) -> Path:
+    """Run what is missing on joblib's backend, measure, and return the PDF.
+
+    Raises:
+        InputError: If options, images, checkpoint or output do not fit, or a run of the
+            comparison fails.
+    """
+    began = time.perf_counter()
+    check_resumable(config, "study", NOT_COMPARED)
+    output = Path(config.output)
+    envs = held_out(config)
+    trained = comparison(config, envs)
+    if config.grid:
+        trained += grid(config, config.grid_env or envs[-1])
+    if not output.exists():
+        with new_folder(output) as folder:
+            (folder / OPTIONS).write_text(as_yaml(config), encoding="utf-8")
+    trained = finished(trained, sweep(configs(trained), output))
+    records = linearity_records(config, trained)
+    return write(config, trained, records, time.perf_counter() - began)
+
+
+def held_out(config: LinearStudyConfig) -> tuple[str, ...]:
+    """The environments that are held out, each in turn.
+
+    Raises:
+        InputError: If there is no such environment, or none beside it to train on.
+    """
+    domains = load_domains(config.data, envs=config.envs, skip_unreadable=config.skip_unreadable)
+    known = list(domains.environments)
+    asked = config.test_env or tuple(known)
+    for name in [*asked, config.grid_env or known[0]]:
+        if name not in known:
+            raise InputError(
+                f"environment '{name}' is not in '{config.data}'; its environments are "
+                f"{', '.join(known)}: choose --test_env and --grid_env among them"
+            )
+    if len(known) < 2:
+        raise InputError(
+            f"'{config.data}' has one environment, {known[0]}; at least two were expected, one to "
+            "hold out and one to train on"
+        )
+    return asked
+
+
+def finished(trained: Sequence[Trained], outcomes: Sequence[Outcome]) -> list[Trained]:
+    """Without the runs of the grid that failed, which large learning rates may do.
+
+    Raises:
+        InputError: If a run of the comparison failed.
+    """
+    failed = {str(outcome.folder): outcome.failure for outcome in outcomes if outcome.failure}
+    kept = []
+    for one in trained:
+        reasons = [failed[run.output] for run in configs([one]) if run.output in failed]
+        if reasons and one.group != GRID:
+            raise InputError(f"a run of the study failed: {reasons[0]}")
+        if reasons:
+            log.warning("left out of the grid: '%s' (%s)", one.run.output, reasons[0])
+        else:
+            kept.append(one)
+    return kept
+
+
+def write(
+    config: LinearStudyConfig,
+    trained: Sequence[Trained],
+    records: Mapping[str, Record],
+    seconds: float,
+) -> Path:
+    """The frame of runs, the record and the report, where they are not there yet."""
+    output = Path(config.output)
+    record_folder, pdf = output / "record", output / f"{PROBE}.pdf"
+    runs = runs_frame(trained, records)
+    if not record_folder.exists():
+        with new_folder(record_folder) as folder:
+            study_record(config, records, seconds).write(folder)
+            runs.to_parquet(folder / "runs.parquet", index=False)
+    if not pdf.exists():
+        record = Record.read(record_folder)
+        write_report(record, runs, grid_frame(trained), record_folder, pdf)
+    return pdf
+
+
+def main() -> None:
+    """Entry point of `python -m scripts.linear_study`."""
+    run(_study_on_this_machine, LinearStudyConfig)
+
+
+def _study_on_this_machine(config: LinearStudyConfig) -> None:
+    jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
+    with joblib.parallel_config("loky", n_jobs=jobs):
+        pdf = study(config)
+    print(f"report: {pdf}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""Tests for scripts/linear_study: its plan, and one tiny study from end to end."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+from core.errors import InputError
+from core.records import Record
+from finetuning.linear.config import LinearConfig
+from scripts.linear_study.__main__ import held_out, study
+from scripts.linear_study.config import LinearStudyConfig
+from scripts.linear_study.plan import comparison, configs, grid
+from tests.finetuning.tiny import write_images
+
+
+@pytest.fixture(autouse=True)
+def single_precision() -> None:
+    """As the command runs; the shared fixture puts back what it found."""
+    torch.set_default_dtype(torch.float32)
+
+
+def test_every_cell_has_its_twins_and_every_run_a_folder_of_its_own() -> None:
+    config = LinearStudyConfig(seeds=(0, 1), drop_rates=(0.0, 0.9))
+    trained = comparison(config, ("ink", "photo")) + grid(config, "photo")
+    compared = [one for one in trained if one.group != "grid"]
+    assert len(compared) == 2 * 2 * 2
+    for one in compared:
+        tangent, linear = one.twins
+        assert tangent == replace(one.run, output=tangent.output, tangent=True)
+        assert isinstance(linear, LinearConfig)
+        assert (linear.seed, linear.drop_rate) == (one.run.seed, one.run.drop_rate)
+        assert one.run.test_env == linear.test_env == (one.group,)
+    outputs = [run.output for run in configs(trained)]
+    assert len(set(outputs)) == len(outputs)
+
+
+def test_the_grid_holds_every_combination_and_ends_with_scratch() -> None:
+    config = LinearStudyConfig(
+        seeds=(3,), lr=0.1, steps=8, milestones=(4,), lr_factors=(1, 2), step_factors=(0.5, 1)
+    )
+    trained = grid(config, "ink")
+    runs = [one.run for one in trained]
+    tuned = {(r.lr, r.steps, r.train_fraction, r.milestones) for r in runs[:-1]}
+    assert tuned == {
+        (lr, steps, fraction, (steps // 2,))
+        for lr in (0.1, 0.2)
+        for steps in (4, 8)
+        for fraction in (0.1, 1.0)
+    }
+    assert runs[-1].from_scratch and runs[-1].freeze_bn is False and not trained[-1].twins
+    assert all(run.seed == 3 and run.drop_rate == 0 for run in runs)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": ()}, "--seeds is empty"),
+        ({"drop_rates": (0.9, 0.9)}, "none twice"),
+        ({"lr_factors": (0.0,)}, "not positive"),
+        ({"pretrained": "none"}, "starts from pretrained weights"),
+        ({"samples": -1}, "--samples is -1"),
+        ({"kernel_train": 1}, "--kernel_train is 1"),
+        ({"memory": "much"}, "is not a size"),
+        ({"train_fractions": (2.0,)}, "at most 1"),
+        ({"lr": -1.0}, "--lr is -1.0"),
+    ],
+)
+def test_options_that_make_no_sense_are_a_sentence(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        LinearStudyConfig(**options)
+
+
+def test_environments_that_are_not_there_are_named() -> None:
+    for options in ({"test_env": ("moon",)}, {"grid_env": "moon"}):
+        with pytest.raises(InputError, match="environment 'moon' is not in 'digits'"):
+            held_out(LinearStudyConfig(**options))
+
+
+def tiny(tmp_path: Path, **options: object) -> LinearStudyConfig:
+    """Two steps of two images, on images that differ in brightness."""
+    shared = {
+        "data": str(tmp_path / "data"),
+        "output": str(tmp_path / "study"),
+        "cache": str(tmp_path / "cache"),
+        "test_env": ("photo",),
+        "batch_size": 2,
+        "lr": 1e-3,
+        "steps": 2,
+        "milestones": (1,),
+        "eval_every": 1,
+        "kernel_train": 4,
+        "lr_factors": (1.0, 1e30),
+        "step_factors": (1.0,),
+        "train_fractions": (1.0,),
+        "device": "cpu",
+    }
+    return LinearStudyConfig(**(shared | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.slow
+def test_a_study_ends_with_a_report_and_is_not_done_twice(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_images(tmp_path / "data")
+    config = tiny(tmp_path)
+    pdf = study(config)
+    assert pdf.read_bytes().startswith(b"%PDF")
+    assert "left out of the grid" in caplog.text and "lr1e+27" in caplog.text
+
+    runs = pd.read_parquet(pdf.parent / "record" / "runs.parquet")
+    methods = ["dropout", "erm", "kernel", "linear_model", "tangent"]
+    assert sorted(runs["method"].unique()) == methods
+    record = Record.read(pdf.parent / "record")
+    kernel = record.values.set_index("metric").loc["kernel_accuracy"]
+    last = runs.loc[(runs["method"] == "kernel") & (runs["seed"] == 0), "ood"].iloc[0]
+    of_run = (
+        (kernel["run"] == "photo-s0-r0") & (kernel["split"] == "ood") & (kernel["env"] == "all")
+    )
+    assert kernel.loc[of_run, "value"].tolist() == [last]
+
+    weights = {path: path.stat().st_mtime_ns for path in pdf.parent.rglob("*.safetensors")}
+    pdf.unlink()
+    study(config)
+    assert {path: path.stat().st_mtime_ns for path in weights} == weights and pdf.exists()
+    with pytest.raises(InputError, match="a study is only resumed with the same ones"):
+        study(tiny(tmp_path, steps=3))
+
+
+@pytest.mark.slow
+def test_a_run_of_the_comparison_that_fails_stops_the_study(tmp_path: Path) -> None:
+    write_images(tmp_path / "data")
+    with pytest.raises(InputError, match="a run of the study failed: .*learning rate"):
+        study(tiny(tmp_path, lr=1e25, grid=False))
