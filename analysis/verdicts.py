@@ -93,7 +93,7 @@ def comparison_verdicts(record: Record) -> list[Verdict]:
 
 def controls(record: Record) -> list[str]:
     """Labels of the runs trained from scratch."""
-    return [run["run"] for run in record.provenance["runs"] if run["from_scratch"]]
+    return [run["run"] for run in record.provenance["runs"] if run.get("from_scratch")]
 
 
 def verdict_word(r2: Estimate, radius: Estimate, control: Mapping[str, Estimate]) -> str:

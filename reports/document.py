@@ -5,10 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypedDict
 
 from analysis.estimates import DASH, MINUS, Estimate, ordered
 from analysis.verdicts import Verdict
+from core.documents import check_entries
 from core.errors import InputError
 from core.records import Record
 from reports import tables
@@ -35,17 +36,45 @@ _WIDTH = 100
 _LONG = 20
 
 
-def check_probe(record: Record, folder: Path, probe: str) -> None:
-    """Refuse the record of another probe.
+class _Run(TypedDict):
+    run: str
+
+
+class Provenance(TypedDict):
+    """What every report reads of where a record comes from."""
+
+    versions: dict[str, Any]
+    runs: list[_Run]
+
+
+class OfImages(Provenance):
+    """What reports on networks read beside that."""
+
+    data: str
+    classes: list[str]
+    image_shape: list[int]
+
+
+def check_probe(
+    record: Record, folder: Path, probe: str, needed: type[Provenance] = OfImages
+) -> None:
+    """Refuse the record of another probe, and one whose provenance is not as it was written.
+
+    Args:
+        record: The record.
+        folder: Where it lies.
+        probe: The probe that the report is on.
+        needed: The entries of the provenance that the report reads.
 
     Raises:
-        InputError: If it is one.
+        InputError: If it is another probe's, or lacks an entry.
     """
     if record.probe != probe:
         raise InputError(
             f"'{folder}' is a record of the probe '{record.probe}'; one of '{probe}' was "
             f"expected: name a folder that `python -m probes.{probe}` wrote"
         )
+    check_entries(record.provenance, needed, f"{folder / 'record.json'}, provenance")
 
 
 def write_document(

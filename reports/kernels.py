@@ -10,13 +10,13 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from analysis.kernel_verdicts import DISTANCE, has_kernels, kernel_layer, kernel_verdicts
 from core.command_line import run
 from core.records import Record
 from reports import kernel_drift, kernel_maps, kernel_spectra, tables
-from reports.document import aligned, check_probe, line, named, plain, write_document
+from reports.document import OfImages, aligned, check_probe, line, named, plain, write_document
 from reports.style import Drawing
 from reports.tables import Quantity
 
@@ -36,6 +36,14 @@ class ReportConfig:
     """PDF to create; an existing file is never overwritten."""
 
 
+class _Kernels(TypedDict):
+    environments: list[str]
+
+
+class _Provenance(OfImages):
+    kernels: _Kernels
+
+
 def write_report(record: Record, folder: Path, output: Path) -> Path:
     """Writes the PDF of a kernel record; the same record gives the same bytes.
 
@@ -47,7 +55,7 @@ def write_report(record: Record, folder: Path, output: Path) -> Path:
     Raises:
         InputError: If the record is another probe's, or `output` exists or cannot be created.
     """
-    check_probe(record, folder, PROBE)
+    check_probe(record, folder, PROBE, _Provenance)
     content = {"title": TITLE, "tables": tables_of(record), "kernels": facts(record)}
     return write_document("kernels.typ", record, folder, output, content, drawings(record))
 

@@ -15,7 +15,7 @@ from analysis.verdicts import comparison_verdicts, linearity_verdicts
 from core.command_line import run
 from core.records import Record
 from reports import dots, figures, kernels, tables, training_space
-from reports.document import aligned, check_probe, line, named, plain, write_document
+from reports.document import OfImages, aligned, check_probe, line, named, plain, write_document
 from reports.style import Drawing
 
 PROBE = "linearity"
@@ -34,6 +34,10 @@ class ReportConfig:
     """PDF to create; an existing file is never overwritten."""
 
 
+class _Provenance(OfImages):
+    num_draws: int
+
+
 def write_report(record: Record, folder: Path, output: Path) -> Path:
     """Writes the PDF of a record; the same record gives the same bytes.
 
@@ -45,7 +49,7 @@ def write_report(record: Record, folder: Path, output: Path) -> Path:
     Raises:
         InputError: If the record is another probe's, or `output` exists or cannot be created.
     """
-    check_probe(record, folder, PROBE)
+    check_probe(record, folder, PROBE, _Provenance)
     content = {
         "title": TITLE,
         "verdicts": [line(verdict) for verdict in linearity_verdicts(record)],

@@ -38,7 +38,7 @@ from reports import (
     richness_tables,
     richness_transfer,
 )
-from reports.document import aligned, check_probe, config_pairs, write_document
+from reports.document import Provenance, aligned, check_probe, config_pairs, write_document
 from reports.richness_ranks import Ranking
 from reports.style import Drawing
 from reports.typeset import check_new_file
@@ -59,6 +59,14 @@ class ReportConfig:
     """Record folder that `python -m probes.transfer` wrote of the same checkpoints, if any."""
     output: str = "richness.pdf"
     """PDF to create; an existing file is never overwritten."""
+
+
+class _OfRichness(Provenance):
+    seed: int
+
+
+class _OfTransfer(Provenance):
+    intervals: str
 
 
 def write_report(
@@ -82,9 +90,9 @@ def write_report(
             cannot be created.
     """
     check_new_file(output)
-    check_probe(record, folder, PROBE)
+    check_probe(record, folder, PROBE, _OfRichness)
     if transfer is not None and transfer_folder is not None:
-        check_probe(transfer, transfer_folder, TRANSFER)
+        check_probe(transfer, transfer_folder, TRANSFER, _OfTransfer)
         _check_same_checkpoints(record, transfer)
     ranked = richness_ranks.rankings(record, transfer)
     content = {
@@ -104,7 +112,7 @@ def write_report(
 
 def _check_same_checkpoints(record: Record, transfer: Record) -> None:
     ours, theirs = (
-        {entry["run"]: entry["sha256"] for entry in r.provenance["runs"]}
+        {entry["run"]: entry.get("sha256") for entry in r.provenance["runs"]}
         for r in (record, transfer)
     )
     if ours != theirs:

@@ -186,8 +186,8 @@ def recipes(record: Record) -> Table:
         [
             run["run"],
             "random" if run["from_scratch"] else "pretrained",
-            *(_text(run[key]) for key in ("drop_rate", "optimizer", "lr", "steps", "seed")),
-            _text(run["train_loss"]),
+            *(_text(run.get(key)) for key in ("drop_rate", "optimizer", "lr", "steps", "seed")),
+            _text(run.get("train_loss")),
         ]
         for run in record.provenance["runs"]
         if "from_scratch" in run and not run["run"].endswith("/init")

@@ -2,6 +2,7 @@
 
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -115,6 +116,27 @@ def test_a_record_of_another_probe_is_refused(tmp_path: Path) -> None:
     other = Record(probe="ntk", config={}, values=base.values, metrics={})
     with pytest.raises(InputError, match="a record of the probe 'ntk'"):
         write_report(other, tmp_path, tmp_path / "report.pdf")
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"runs": None}, "says runs: None, where a list belongs"),
+        ({"runs": [{"sha256": "0"}]}, "says runs"),
+        ({"num_draws": "two"}, "says num_draws: 'two'"),
+        ({"classes": 7}, "says classes: 7"),
+    ],
+)
+def test_a_provenance_that_somebody_edited_is_a_sentence(
+    changed: dict[str, object], message: str, tmp_path: Path
+) -> None:
+    record = linearity_record()
+    provenance = record.provenance | changed
+    with pytest.raises(InputError, match=message):
+        written(replace(record, provenance=provenance), tmp_path / "edited")
+    lacking = {name: value for name, value in provenance.items() if name not in changed}
+    with pytest.raises(InputError, match=f"lacks {next(iter(changed))}"):
+        written(replace(record, provenance=lacking), tmp_path / "lacking")
 
 
 def test_the_command_makes_the_same_file_again(
