@@ -15,7 +15,7 @@ References:
     | https://arxiv.org/abs/1812.07956
 """
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -59,6 +59,12 @@ class TangentModel(Module):
         _check_statistics(model)
         self.model = model
         self.origin = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "TangentModel":
+        """Moves and casts the origin along with the weights; `Module.to` calls this."""
+        super()._apply(fn, recurse)
+        self.origin = {name: fn(tensor) for name, tensor in self.origin.items()}
+        return self
 
     def forward(self, x: Float[Tensor, "N ..."]) -> Float[Tensor, "N C"]:
         """The linearised outputs, differentiable in the network's weights."""

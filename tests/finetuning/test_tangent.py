@@ -129,6 +129,17 @@ def test_random_numbers_after_a_step_are_those_after_an_ordinary_one() -> None:
     assert_close(*drawn)
 
 
+def test_the_origin_is_cast_and_moved_along_with_the_network() -> None:
+    model = Sequential(Linear(3, 4), ReLU(), Linear(4, 2))
+    tangent = TangentModel(model)
+    moved(model)
+    x = torch.randn(5, 3)
+    before = tangent(x)
+    tangent.float()
+    assert {tensor.dtype for tensor in tangent.origin.values()} == {torch.float32}
+    assert_close(tangent(x.float()), before.float())
+
+
 def test_batch_statistics_have_no_tangent_model() -> None:
     net = network("test_resnet")
     with pytest.raises(
