@@ -1,0 +1,102 @@
+"""C15 and C16: fine-tuning creates no features; dropout keeps them richer."""
+
+import math
+
+import pandas as pd
+
+from analysis.claims.claim import Claim
+from analysis.claims.requirement import Judgement, Requirement
+from analysis.claims.rows import (
+    contrast,
+    datasets,
+    main_runs,
+    mean_requirement,
+    over_cells,
+    pretrained_runs,
+    requirement,
+    tuned,
+    with_measure,
+)
+from analysis.equivalence import MARGIN
+from analysis.runs import has_measure
+from core.errors import InputError
+
+PROBE, R2, NULL = "creation_probe_difference", "creation_r2", "creation_r2_null"
+# What dropout should do to each measure of richness, written down before the data.
+RICHER = {
+    "subset_accuracy": 1,  # of a random tenth of the units
+    "nc1": 1,  # less collapse
+    "cdnv": 1,
+    "target_probe_accuracy": 1,
+    "concatenation_gain": -1,  # a second seed adds less to what is rich already
+}
+LEAST_MEASURES = 3
+
+
+def no_new_features(runs: pd.DataFrame) -> Judgement:
+    """Probe on pretrained layers less fine-tuned Phi; R2 of the latter; how it falls with size."""
+    found: list[Requirement] = []
+    for name, rows in datasets(main_runs(runs)):
+        plain = with_measure(tuned(rows, 0), PROBE)
+        found.append(mean_requirement(f"{name}: probe before - after", plain, PROBE, low=-MARGIN))
+        plain = with_measure(with_measure(plain, R2), NULL).assign(above=lambda f: f[R2] - f[NULL])
+        found.append(mean_requirement(f"{name}: R2 - its null", plain, "above", low=0))
+        sizes = tuned(pretrained_runs(runs).query("dataset == @name and head_lr_factor == 1"), 0)
+        found += _with_size(name, sizes.dropna(subset=["train_size"]))
+    return Judgement(requirements=found)
+
+
+def richer(runs: pd.DataFrame) -> Judgement:
+    """Every measure of richness, dropout less plain; most have to move as predicted."""
+    measured = [name for name in RICHER if has_measure(runs, name)]
+    if len(measured) < LEAST_MEASURES:
+        raise InputError(f"the runs have {len(measured)} of the measures {', '.join(RICHER)}")
+    found = []
+    for name, rows in datasets(main_runs(runs)):
+        for measure in measured:
+            pairs = contrast(tuned(rows), tuned(rows, 0), measure)
+            low, high = (0.0, math.inf) if RICHER[measure] > 0 else (-math.inf, 0.0)
+            label = f"{name}: {measure}, dropout - plain"
+            found.append(requirement(label, pairs, low=low, high=high))
+    most = len(found) // 2 + 1
+    absent = [name for name in RICHER if name not in measured]
+    note = f"without {', '.join(absent)}" if absent else ""
+    return Judgement(requirements=found, needed=most, refuting=most, note=note)
+
+
+def _with_size(name: str, rows: pd.DataFrame) -> list[Requirement]:
+    """R2 at the smallest training set of each environment less that at the largest."""
+    by_env = rows.groupby("env")["train_size"]
+    sized = rows.assign(least=by_env.transform("min"), most=by_env.transform("max"))
+    if sized.query("least < most").empty:
+        return []
+    small, large = sized.query("train_size == least"), sized.query("train_size == most")
+    return [over_cells(f"{name}: R2 of the smallest set - largest", small, large, R2, low=0)]
+
+
+CLAIMS = (
+    Claim(
+        name="C15",
+        statement="Fine-tuning exploits the pretrained features and creates none.",
+        statistic="Accuracy of a probe on all pretrained layers less that on fine-tuned Phi; R2 "
+        "of fine-tuned Phi from the pretrained layers less that of permuted examples; R2 at the "
+        "smallest training set less that at the largest, where there are several.",
+        direction="above minus half a point; above 0; above 0",
+        rule="Supported if every interval lies above its bound, contradicted if one lies below.",
+        paper="none given",
+        needs=f"plain runs with the measures {PROBE}, {R2} and {NULL} (probes.feature_creation)",
+        judge=no_new_features,
+    ),
+    Claim(
+        name="C16",
+        statement="The representation of dropout is richer than that of plain fine-tuning.",
+        statistic="Mean paired difference of each measure of richness, dropout less plain: "
+        f"{', '.join(RICHER)}.",
+        direction="above 0, of concatenation_gain below",
+        rule="Supported if more than half of the measures (times data sets) move as predicted, "
+        "contradicted if more than half move the other way: partial conjunctions at 5 %.",
+        paper="no measurement in the paper",
+        needs=f"runs at rates 0.9 and 0 with {LEAST_MEASURES} of the measures or more",
+        judge=richer,
+    ),
+)

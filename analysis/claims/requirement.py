@@ -1,0 +1,146 @@
+r"""What a claim requires of the runs, and how many requirements make a verdict.
+
+A requirement says that a number lies between two bounds. It has two p-values: that of the
+hypothesis that the number lies outside, which is rejected in *support*, and that of the hypothesis
+that it lies inside, which is rejected *against* it. Superiority has one bound and is two-sided at
+5 %; equivalence has two, a 5 % test each (TOST), and is contradicted where the 95 % interval lies
+wholly outside.
+
+A claim holds where k of its n requirements do, and is refuted where l of them are: partial
+conjunctions, whose p-values are
+
+.. math:: p^{k/n} = (n - k + 1)\, p_{(k)}
+
+With k = n this is the largest p-value, which needs no correction; with l = 1 it is Bonferroni's.
+
+References:
+    | Screening for Partial Conjunction Hypotheses (Benjamini & Heller, 2008)
+    | https://doi.org/10.1111/j.1541-0420.2007.00984.x
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.bootstrap import Mean
+from analysis.equivalence import ALPHA
+from analysis.estimates import Estimate
+
+SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
+NOT_TESTED = "not tested"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Requirement:
+    """One number that a claim says something about.
+
+    Attributes:
+        name: What the number is of.
+        estimate: The number with its 95 % interval.
+        support: p-value in support of the requirement, significant at 5 %; 1 without interval.
+        against: p-value against it, significant at 5 %.
+        rows: Labels of the runs it rests on.
+        note: What the interval does not cover, or why there is none.
+    """
+
+    name: str
+    estimate: Estimate
+    support: float
+    against: float
+    rows: tuple[int, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The requirements of a claim and how they are counted.
+
+    Attributes:
+        requirements: All of them.
+        needed: How many have to hold; all where None.
+        refuting: How many have to be refuted; one is enough unless said.
+        note: What was left out.
+    """
+
+    requirements: Sequence[Requirement]
+    needed: int | None = None
+    refuting: int = 1
+    note: str = ""
+
+    @property
+    def support(self) -> float:
+        """p-value in support of the claim."""
+        needed = len(self.requirements) if self.needed is None else self.needed
+        return conjunction([r.support for r in self.requirements], needed)
+
+    @property
+    def against(self) -> float:
+        """p-value against the claim."""
+        return conjunction([r.against for r in self.requirements], self.refuting)
+
+    @property
+    def word(self) -> str:
+        """`supported`, `contradicted` or `inconclusive`."""
+        if self.support <= ALPHA:
+            return SUPPORTED
+        return CONTRADICTED if self.against <= ALPHA else INCONCLUSIVE
+
+    @property
+    def deciding(self) -> Requirement:
+        """The most refuted requirement of a claim that is contradicted, else the least sure."""
+        if self.word == CONTRADICTED:
+            return min(self.requirements, key=lambda r: r.against)
+        return max(self.requirements, key=lambda r: r.support)
+
+
+def required(
+    name: str,
+    mean: Mean,
+    rows: Sequence[int],
+    *,
+    low: float = -math.inf,
+    high: float = math.inf,
+) -> Requirement:
+    """The requirement that a mean lies above `low` and below `high`.
+
+    Example:
+        >>> gain = Mean(value=0.02, stderr=0.005, degrees=5, num=12)
+        >>> found = required("PACS", gain, range(24), low=0)
+        >>> round(found.support, 3), Judgement(requirements=[found]).word
+        (0.01, 'supported')
+    """
+    if not mean.degrees:
+        return undecided(name, mean, rows)
+    sides = 1 if math.isfinite(low) and math.isfinite(high) else 2
+    inside = [mean.p_above(low)] * math.isfinite(low) + [mean.p_below(high)] * math.isfinite(high)
+    outside = [mean.p_below(low)] * math.isfinite(low) + [mean.p_above(high)] * math.isfinite(high)
+    return Requirement(
+        name=name,
+        estimate=mean.estimate,
+        support=min(1.0, sides * max(inside)),
+        against=min(1.0, 2 * min(outside)),
+        rows=tuple(rows),
+        note=mean.reason,
+    )
+
+
+def undecided(name: str, mean: Mean, rows: Sequence[int]) -> Requirement:
+    """A requirement on a number without interval."""
+    return Requirement(
+        name=name,
+        estimate=mean.estimate,
+        support=1.0,
+        against=1.0,
+        rows=tuple(rows),
+        note=mean.reason,
+    )
+
+
+def conjunction(p_values: Sequence[float], needed: int) -> float:
+    """p-value of "fewer than `needed` of the alternatives hold".
+
+    Example:
+        >>> conjunction([0.01, 0.02, 0.5], 2), conjunction([0.01, 0.02, 0.5], 3)
+        (0.04, 0.5)
+    """
+    return min(1.0, (len(p_values) - needed + 1) * sorted(p_values)[needed - 1])
