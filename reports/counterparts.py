@@ -14,37 +14,46 @@ from reports.tables import Table, cell
 
 NETWORK = "network"
 _LABELS = {"best": "best", "final": "last"}
-_MEAN = {"color": "0.1", "markersize": 4, "linewidth": 1.2}
+_MEAN = "0.1"  # colour
 
 Place = tuple[str, str]  # method and selection
 
 
-def drawing(runs: pd.DataFrame, contrasts: Sequence[Contrast]) -> Drawing:
+def drawings(runs: pd.DataFrame, contrasts: Sequence[Contrast]) -> list[Drawing]:
     """Accuracies by environment on the left, paired differences to the network on the right.
 
     Args:
         runs: The runs frame that the contrasts rest on.
         contrasts: As `analysis.linear_counterparts.contrasts` returns them.
+
+    Returns:
+        A figure for i.i.d. and one for o.o.d. accuracy, with a row of panels per dropout rate.
     """
-    styles = run_styles(sorted(runs["env"].unique()))
-    rows = list(dict.fromkeys((c.split, c.drop_rate) for c in contrasts))
-    rows.sort(key=lambda row: (row[0], row[1]))
-    places = [(NETWORK, s) for s in _LABELS] + _places(contrasts)
     with theme():
-        height = 0.9 + len(rows) * (0.35 + 0.17 * len(places))
-        figure, grid = panels(len(rows), 2, height, sharex="col", sharey=True)
-        for (left, right), (split, rate) in zip(grid, rows, strict=True):
-            _accuracies(left, _of_rate(runs, rate), places, split, styles)
-            found = {(c.method, c.selection): c for c in contrasts if _is_at(c, split, rate)}
-            _differences(right, found, places, styles)
-            left.set_title(f"{split}, dropout {rate:g}: accuracy")
-            right.set_title("less the network's")
-        grid[0][0].set_yticks(range(len(places)), [_name(place) for place in places])
-        grid[0][0].set(ylim=(len(places) - 0.5, -0.5))
-        for axes, label in zip(grid[-1], ("accuracy", "paired difference"), strict=True):
-            axes.set_xlabel(label)
-        legend(figure, _handles(styles))
-        return draw(figure, _alt(contrasts))
+        return [
+            _drawing(runs, [c for c in contrasts if c.split == split], split)
+            for split in ("iid", "ood")
+        ]
+
+
+def _drawing(runs: pd.DataFrame, contrasts: Sequence[Contrast], split: str) -> Drawing:
+    styles = run_styles(sorted(runs["env"].unique()))
+    rates = sorted({c.drop_rate for c in contrasts})
+    places = [(NETWORK, s) for s in _LABELS] + _places(contrasts)
+    height = 0.8 + len(rates) * (0.3 + 0.17 * len(places))
+    figure, grid = panels(len(rates), 2, height, sharex="col", sharey=True)
+    for (left, right), rate in zip(grid, rates, strict=True):
+        _accuracies(left, _of_rate(runs, rate), places, split, styles)
+        found = {(c.method, c.selection): c for c in contrasts if c.drop_rate == rate}
+        _differences(right, found, places, styles)
+        left.set_title(f"{split}, dropout {rate:g}: accuracy")
+        right.set_title("less the network's")
+    grid[0][0].set_yticks(range(len(places)), [_name(place) for place in places])
+    grid[0][0].set(ylim=(len(places) - 0.5, -0.5))
+    for axes, label in zip(grid[-1], ("accuracy", "paired difference"), strict=True):
+        axes.set_xlabel(label)
+    legend(figure, _handles(styles))
+    return draw(figure, _alt(contrasts), f"{split} accuracy")
 
 
 def table(contrasts: Sequence[Contrast]) -> Table:
@@ -96,10 +105,6 @@ def _name(place: Place) -> str:
     return shown if method == "kernel" else f"{shown}, {_LABELS[selection]}"
 
 
-def _is_at(contrast: Contrast, split: str, rate: float) -> bool:
-    return (contrast.split, contrast.drop_rate) == (split, rate)
-
-
 def _of_rate(runs: pd.DataFrame, rate: float) -> pd.DataFrame:
     at_rate = runs.loc[runs["drop_rate"] == rate, :]
     return at_rate.assign(method=at_rate["method"].replace(dict.fromkeys(ORDINARY, NETWORK)))
@@ -136,8 +141,8 @@ def _differences(
             style = styles[env]
             axes.plot(value, row + 0.22, style.marker, color=style.color, markersize=2.4)
         low, high = contrast.mean.interval()
-        axes.plot([low, high], [row - 0.12] * 2, color=_MEAN["color"], linewidth=1.2)
-        axes.plot(contrast.mean.value, row - 0.12, "o", color=_MEAN["color"], markersize=4)
+        axes.plot([low, high], [row - 0.12] * 2, color=_MEAN, linewidth=1.2)
+        axes.plot(contrast.mean.value, row - 0.12, "o", color=_MEAN, markersize=4)
     axes.tick_params(axis="y", length=0)
     _between_rows(axes, len(places))
 
@@ -156,7 +161,7 @@ def _handles(styles: Mapping[str, RunStyle]) -> list[Line2D]:
         Line2D([], [], color=s.color, marker=s.marker, linestyle="", label=f"{env} held out")
         for env, s in styles.items()
     ]
-    return [*envs, Line2D([], [], color="0.1", marker="o", label="mean and 95 % interval")]
+    return [*envs, Line2D([], [], color=_MEAN, marker="o", label="mean and 95 % interval")]
 
 
 def _alt(contrasts: Sequence[Contrast]) -> str:

@@ -34,7 +34,7 @@ def write_report(
     check_probe(record, folder, PROBE)
     found = contrasts(runs)
     verdicts = linear_model_verdicts(found)
-    drawings: dict[str, Sequence[Drawing]] = {"comparison": [counterparts.drawing(runs, found)]}
+    drawings: dict[str, Sequence[Drawing]] = {"comparison": counterparts.drawings(runs, found)}
     tables: dict[str, Any] = {"comparison": counterparts.table(found)}
     if grid is not None:
         drawings["grid"] = [linearity_grid.drawing(grid, record)]

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from analysis.estimates import Estimate, estimate, number, ordered
 from core.records import Record
-from reports.style import Drawing, RunStyle, draw, legend, panels, run_styles, theme
+from reports.style import Drawing, RunStyle, draw, legend, panels, r2_axis, run_styles, theme
 from reports.tables import Table, cell
 
 SCRATCH = "scratch"
@@ -28,32 +28,33 @@ class Shown:
         title: Of the axis.
         metric: In the record.
         split: `iid` or `ood`.
-        of_features: Whether it is at the fine-tuned weights and of the representation.
-        reference: Where a line is drawn.
+        at: Position on the path, where it has one.
+        layer: Of which it is, where it is of one.
     """
 
     title: str
     metric: str
     split: str
-    of_features: bool = False
-    reference: float = 0.0
+    at: float | None = None
+    layer: str | None = None
 
     def find(self, values: pd.DataFrame, run: str) -> Estimate | None:
         """The number of a run, over all environments of the split."""
-        at, layer = (1.0, {"layer": "features"}) if self.of_features else (None, {})
-        return estimate(values, self.metric, at=at, run=run, split=self.split, env="all", **layer)
+        where = {} if self.layer is None else {"layer": self.layer}
+        where |= {"run": run, "split": self.split, "env": "all"}
+        return estimate(values, self.metric, at=self.at, **where)
 
 
 ROWS = (
-    Shown("$R^2$ of $\\Phi$, iid", "explained_displacement", "iid", True),
+    Shown("$R^2$ of $\\Phi$, iid", "explained_displacement", "iid", 1.0, "features"),
     Shown("tangent less\nnetwork, iid", "tangent_accuracy_difference", "iid"),
     Shown("tangent less\nnetwork, ood", "tangent_accuracy_difference", "ood"),
 )
 COLUMNS = {
     "R² of Φ, iid": ROWS[0],
-    "Accuracy, iid": Shown("", "ordinary_accuracy", "iid"),
+    "Accuracy, iid": Shown("", "weight_accuracy", "iid", at=1.0),
     "Tangent less it": ROWS[1],
-    "Accuracy, ood": Shown("", "ordinary_accuracy", "ood"),
+    "Accuracy, ood": Shown("", "weight_accuracy", "ood", at=1.0),
     "Tangent less it, ood": ROWS[2],
 }
 
@@ -75,6 +76,7 @@ def drawing(grid: pd.DataFrame, record: Record) -> Drawing:
                 of_size = runs.loc[runs["train_size"] == size, :]
                 _panel(panel, of_size, shown, record.values, styles, _places(runs))
             line[0].set_ylabel(shown.title)
+        r2_axis(axes[0][0], _all_values(runs, ROWS[0], record.values), which="y")
         for size, panel in zip(sizes, axes[0], strict=True):
             panel.set_title(f"{size} training images")
         for panel in axes[-1]:
@@ -107,6 +109,11 @@ def ordinary(grid: pd.DataFrame) -> pd.DataFrame:
     return grid.loc[of, :].sort_values(order)
 
 
+def _all_values(runs: pd.DataFrame, shown: Shown, values: pd.DataFrame) -> list[float]:
+    found = [shown.find(values, run) for run in ordered(runs, "run")]
+    return [end for one in found if one for end in (one.value, one.low, one.high)]
+
+
 def _places(runs: pd.DataFrame) -> dict[str, float]:
     """Where learning rates stand on the horizontal axis, and scratch behind them."""
     tuned = runs.loc[~runs["from_scratch"], :]
@@ -126,7 +133,7 @@ def _panel(
 ) -> None:
     keys = [(name, seed) for name in styles for seed in sorted(runs["seed"].unique())]
     offsets = np.linspace(-_SPREAD, _SPREAD, len(keys)) if len(keys) > 1 else np.zeros(1)
-    axes.axhline(shown.reference, color="0.6", linewidth=0.6, zorder=0)
+    axes.axhline(0, color="0.6", linewidth=0.6, zorder=0)
     for run in runs.to_dict("records"):
         found = shown.find(values, str(run["run"]))
         if found is None:
