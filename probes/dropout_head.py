@@ -118,11 +118,12 @@ def dropout_head(
     metric = torch.block_diag(inverse, inverse.new_full((1, 1), 1 / LINKS[loss].curvature))
     weights, velocity, early, late = x.new_zeros(4, y.shape[1], x.shape[1] + 1).unbind()
     for at, rows in enumerate(_batches(len(x), batch_size, steps, generator)):
-        inputs = torch.cat(
-            [dropped(x[rows], rate, generator) - mean, x.new_ones(batch_size, 1)], 1
-        )
-        residual = LINKS[loss].mean(inputs @ weights.T) - y[rows]
-        gradient = residual.T @ inputs / batch_size + decay * _penalty_gradient(weights, mean)
+        masked, head = dropped(x[rows], rate, generator), _around_zero(weights, mean)
+        residual = LINKS[loss].mean(masked @ head.weight.T + head.bias) - y[rows]
+        by_bias = residual.mean(0)
+        by_weight = residual.T @ masked / batch_size - torch.outer(by_bias, mean)
+        gradient = torch.cat([by_weight, by_bias[:, None]], 1)
+        gradient += decay * _penalty_gradient(weights, mean)
         velocity.mul_(MOMENTUM).add_(gradient @ metric)
         weights -= (1 - MOMENTUM) * first * (1 + first * at / DECLINE) ** (-2 / 3) * velocity
         if at >= steps // 2:
