@@ -34,10 +34,10 @@ from analysis.verdicts import Verdict
 ORDINARY = ("erm", "dropout")
 SELECTIONS = {
     "tangent": ("best", "final"),
-    "linear_model": ("best", "final"),
+    "linear": ("best", "final"),
     "kernel": ("final",),
 }
-TITLES = {"tangent": "tangent model", "linear_model": "model (1)", "kernel": "kernel regression"}
+TITLES = {"tangent": "tangent model", "linear": "model (1)", "kernel": "kernel regression"}
 CHOSEN = {"best": "at its best i.i.d. accuracy", "final": "after its last step"}
 DECIDE = (("best", "ood"), ("final", "ood"), ("final", "iid"))  # of claim C13
 _ONE_CELL = "the cell at hand"  # a model (1) chooses its own learning rate and weight decay
@@ -115,7 +115,7 @@ def linear_model_verdicts(found: Sequence[Contrast]) -> list[Verdict]:
 
     The value of a verdict is the difference that is furthest from 0.
     """
-    of_model = [contrast for contrast in found if contrast.method == "linear_model"]
+    of_model = [contrast for contrast in found if contrast.method == "linear"]
     rates = dict.fromkeys(contrast.drop_rate for contrast in of_model)
     return [_verdict([c for c in of_model if c.drop_rate == rate]) for rate in rates]
 

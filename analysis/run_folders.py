@@ -91,7 +91,7 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 def _method(options: Line) -> str:
     if "linear_blocks" in options:
-        return "linear_model"
+        return "linear"
     if options.get("tangent", False):
         return "tangent"
     return "dropout" if options["drop_rate"] > 0 else "erm"

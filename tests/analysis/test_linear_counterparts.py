@@ -18,7 +18,7 @@ def study(*, best: float = 0.0, final_iid: float = 0.0, noise: float = 0.0005) -
     for selection in ("best", "final"):
         of = {"cells": ("a",), "seeds": SEEDS, "selection": selection}
         network = grid(**of)
-        model = grid(**of | {"cells": ("another",)}, method="linear_model")
+        model = grid(**of | {"cells": ("another",)}, method="linear")
         gap = best if selection == "best" else 0.0
         iid = final_iid if selection == "final" else 0.0
         parts.append(accuracies(network, 0.6, 0.8, seed=1, noise=noise))
@@ -56,7 +56,7 @@ def test_differences_are_means_of_pairs_of_equal_environment_and_seed() -> None:
     found = next(c for c in contrasts(runs) if (c.selection, c.split) == ("best", "ood"))
     of = runs.loc[runs["selection"] == "best", :].set_index(["env", "seed"])
     differences = (
-        of.loc[of["method"] == "linear_model", "ood"] - of.loc[of["method"] == "erm", "ood"]
+        of.loc[of["method"] == "linear", "ood"] - of.loc[of["method"] == "erm", "ood"]
     )
     assert found.mean.value == pytest.approx(differences.mean())
     assert found.mean.num == len(differences) == 4 * len(SEEDS)
@@ -74,6 +74,6 @@ def test_rates_are_compared_apart() -> None:
 
 def test_a_counterpart_without_its_run_is_refused() -> None:
     runs = study()
-    alone = check_runs(runs.loc[runs["method"] == "linear_model"])
+    alone = check_runs(runs.loc[runs["method"] == "linear"])
     with pytest.raises(InputError, match=r"no run of model \(1\)"):
         contrasts(alone)

@@ -68,7 +68,7 @@ def test_of_a_grid_best_and_final_may_be_different_fits(tmp_path: Path) -> None:
     ]
     folder = write(tmp_path / "a", grid, linear_blocks=3, lr=[0.001], weight_decay=[0.01, 0.02])
     runs = runs_of_folders([folder]).set_index("selection")
-    assert runs["method"].unique().tolist() == ["linear_model"]
+    assert runs["method"].unique().tolist() == ["linear"]
     assert runs["ood"].to_dict() == {"best": 0.5, "final": 0.3}
     assert runs["weight_decay"].to_dict() == {"best": 0.01, "final": 0.02}
 

@@ -21,7 +21,7 @@ def compared() -> pd.DataFrame:
     """Four methods at two rates, two seeds, two environments."""
     parts = []
     for method, rate, selection in product(
-        ("network", "tangent", "linear_model", "kernel"), (0.0, 0.9), ("best", "final")
+        ("network", "tangent", "linear", "kernel"), (0.0, 0.9), ("best", "final")
     ):
         name = ("dropout" if rate else "erm") if method == "network" else method
         of = {"envs": ("ink", "photo"), "cells": ("a",), "drop_rate": rate}

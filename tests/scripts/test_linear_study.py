@@ -111,7 +111,7 @@ def test_a_study_ends_with_a_report_and_is_not_done_twice(
     assert "left out of the grid" in caplog.text and "lr1e+27" in caplog.text
 
     runs = pd.read_parquet(pdf.parent / "record" / "runs.parquet")
-    methods = ["dropout", "erm", "kernel", "linear_model", "tangent"]
+    methods = ["dropout", "erm", "kernel", "linear", "tangent"]
     assert sorted(runs["method"].unique()) == methods
     record = Record.read(pdf.parent / "record")
     kernel = record.values.set_index("metric").loc["kernel_accuracy"]
