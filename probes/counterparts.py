@@ -9,7 +9,7 @@ from functools import cache, partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor
 
 from core.errors import InputError
@@ -18,12 +18,18 @@ from probes.pairs import Pair
 from probes.partial import PartialResults
 from probes.run_kernel import RunKernel
 from probes.sources import Indices, Source
-from probes.training_space import METHODS, ORDINARY, Function, network_at, tangent_at
+from probes.training_space import (
+    METHODS,
+    ORDINARY,
+    Decisions,
+    Function,
+    network_at,
+    tangent_at,
+)
 from probes.twin_files import LinearTwin, read_linear_twin, read_tangent_twin, read_weights
 from probes.twins import Twins
 
-LABELS = "labels"
-Decisions = dict[str, Int64[np.ndarray, " N"]]  # by method; the labels beside them
+LABELS = "labels"  # stand beside the decisions of the methods
 
 
 class Counterparts:

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from analysis.intervals import Row
 from core.errors import InputError
-from probes.counterparts import LABELS, Counterparts, Decisions
+from probes.counterparts import LABELS, Counterparts
 from probes.linearity_bench import Bench
 from probes.linearity_config import LinearityConfig
 from probes.linearity_metrics import groups_of, labels_of_pair
@@ -20,7 +20,7 @@ from probes.linearity_section import Section
 from probes.pairs import Pair
 from probes.partial import PartialResults
 from probes.sources import Source
-from probes.training_space import METRICS, ORDINARY, decision_rows
+from probes.training_space import METRICS, Decisions, decision_rows
 from probes.twins import find_twins
 
 # Options that change what a network sees; a run is compared with its twins on its own images.
@@ -82,15 +82,12 @@ def _rows(pair: Pair, decisions: Mapping[str, Decisions]) -> list[Row]:
 
 
 def _arrays(run: str, decisions: Mapping[str, Decisions]) -> dict[str, np.ndarray]:
-    """Whether each image is classified rightly, and as the ordinary network does, by method."""
-    arrays = {}
-    for env, by_method in decisions.items():
-        for method, chosen in by_method.items():
-            if method != LABELS:
-                right, alike = chosen == by_method[LABELS], chosen == by_method[ORDINARY]
-                arrays[f"{run}|{env}|correct|{method}"] = right.astype(np.uint8)
-                arrays[f"{run}|{env}|agrees|{method}"] = alike.astype(np.uint8)
-    return arrays
+    """The class that every method chooses for each image, and the labels."""
+    return {
+        f"{run}|{env}|decisions|{method}": chosen
+        for env, by_method in decisions.items()
+        for method, chosen in by_method.items()
+    }
 
 
 def _facts(config: LinearityConfig, runs: list[Counterparts]) -> dict[str, Any]:

@@ -9,7 +9,8 @@ r"""Training space: an ordinary fine-tuning against the linear models trained in
 | kernel | kernel regression with the kernel at :math:`\theta_0` |
 
 :math:`f_0` has the run's own initial classifier. What is compared are decisions on the same
-images: accuracy, agreement with the ordinary network, and the paired difference in accuracy.
+images: accuracy, agreement with the ordinary network, and the paired difference in accuracy; those
+of the kernel with the tangent model, too.
 
 Shapes: N examples, C classes.
 
@@ -20,8 +21,7 @@ References:
     | https://arxiv.org/abs/2305.12827
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -48,41 +48,35 @@ METHODS = {  # what tables and figures print, and the source
     "linear_model_final": ("model (1), last step", PAPER),
     "kernel": ("kernel regression", MALLADI),
 }
-BETTER: dict[str, Any] = {"direction": "higher", "high": 1.0}
-
-
-def _metrics(method: str, title: str, reference: str) -> dict[str, Metric]:
-    accuracy = {
-        f"{method}_accuracy": Metric(
-            title=f"accuracy, {title}", low=0.0, reference=reference, **BETTER
-        )
-    }
-    if method == ORDINARY:
-        return accuracy
-    return accuracy | {
-        f"{method}_agreement": Metric(
-            title=f"agreement with the ordinary network, {title}",
-            low=0.0,
-            reference=reference,
-            **BETTER,
-        ),
-        f"{method}_accuracy_difference": Metric(
-            title=f"accuracy less the ordinary network's, {title}",
-            low=-1.0,
-            reference=reference,
-            **BETTER,
-        ),
-    }
-
-
-METRICS = {
-    name: metric
-    for method, (title, reference) in METHODS.items()
-    for name, metric in _metrics(method, title, reference).items()
+# By name: what is compared, and with what. The kernel predicts the tangent model's training, too.
+COMPARISONS = {
+    **{method: (method, ORDINARY) for method in METHODS if method != ORDINARY},
+    "kernel_to_tangent": ("kernel", "tangent"),
 }
 
-Decisions = Mapping[str, Int64[np.ndarray, " N"]]
+Decisions = dict[str, Int64[np.ndarray, " N"]]
 Function = Callable[[Float[Tensor, "N ..."]], Float[Tensor, "N C"]]
+
+
+def _metric(title: str, reference: str, low: float = 0.0) -> Metric:
+    return Metric(title=title, direction="higher", low=low, high=1.0, reference=reference)
+
+
+def _declared() -> dict[str, Metric]:
+    metrics = {
+        f"{method}_accuracy": _metric(f"accuracy, {title}", reference)
+        for method, (title, reference) in METHODS.items()
+    }
+    for name, (method, other) in COMPARISONS.items():
+        (title, reference), beside = METHODS[method], METHODS[other][0]
+        metrics[f"{name}_agreement"] = _metric(f"agreement with the {beside}, {title}", reference)
+        metrics[f"{name}_accuracy_difference"] = _metric(
+            f"accuracy less that of the {beside}, {title}", reference, low=-1.0
+        )
+    return metrics
+
+
+METRICS = _declared()
 
 
 def network_at(model: Module, weights: Weights) -> Function:
@@ -106,7 +100,7 @@ def tangent_at(model: Module, weights0: Weights, weights1: Weights) -> Function:
 
 
 def decision_rows(decisions: Decisions, labels: Int64[np.ndarray, " N"]) -> list[Row]:
-    """Accuracy, agreement and paired difference of every method.
+    """Accuracies, and agreements and paired differences of what is compared.
 
     Args:
         decisions: The class that each method chooses, the ordinary network's among them.
@@ -119,12 +113,16 @@ def decision_rows(decisions: Decisions, labels: Int64[np.ndarray, " N"]) -> list
         [('kernel_accuracy', 0.67), ('kernel_agreement', 0.67)]
     """
     correct = {method: (chosen == labels).astype(float) for method, chosen in decisions.items()}
-    rows: list[Row] = []
-    for method, chosen in decisions.items():
-        values = {"accuracy": proportion_interval(correct[method])}
-        if method != ORDINARY:
-            agrees = (chosen == decisions[ORDINARY]).astype(float)
-            values["agreement"] = proportion_interval(agrees)
-            values["accuracy_difference"] = paired_difference(correct[method], correct[ORDINARY])
-        rows += [{"metric": f"{method}_{name}"} | row for name, row in values.items()]
+    rows: list[Row] = [
+        {"metric": f"{method}_accuracy"} | proportion_interval(right)
+        for method, right in correct.items()
+    ]
+    for name, (method, other) in COMPARISONS.items():
+        if method in decisions and other in decisions:
+            agrees = (decisions[method] == decisions[other]).astype(float)
+            difference = paired_difference(correct[method], correct[other])
+            rows += [
+                {"metric": f"{name}_agreement"} | proportion_interval(agrees),
+                {"metric": f"{name}_accuracy_difference"} | difference,
+            ]
     return rows

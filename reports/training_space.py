@@ -37,6 +37,7 @@ METHODS = {  # in the order of the probe: what the figure and the table print
     "linear_model_final": "model (1), last",
     "kernel": "kernel",
 }
+ROWS = METHODS | {"kernel_to_tangent": "kernel, to tangent"}  # of the table
 COLUMNS = {
     "accuracy": "Accuracy",
     "accuracy_difference": "Difference",
@@ -130,10 +131,10 @@ def tables_of(record: Record) -> dict[str, Table]:
         [
             run,
             split,
-            METHODS[method],
-            *(cell(_found(record, run, split, method, c)) for c in COLUMNS),
+            ROWS[name],
+            *(cell(_found(record, run, split, name, c)) for c in COLUMNS),
         ]
-        for run, split, method in _places(record)
+        for run, split, name in _places(record)
     ]
     titles = [f"{title}{ARROWS['higher']}" for title in COLUMNS.values()]
     whole = {"labels": 3, "header": ["Run", "Split", "Method", *titles], "rows": rows}
@@ -145,27 +146,21 @@ def tables_of(record: Record) -> dict[str, Table]:
 def lines(record: Record) -> list[str]:
     """The table as plain text, without agreements; none without counterparts."""
     rows = []
-    for run, split, method in _places(record):
-        accuracy, difference = (
-            _found(record, run, split, method, what)
-            for what in ("accuracy", "accuracy_difference")
-        )
-        assert accuracy is not None  # `_places` lists what has one
-        rows.append([run, split, METHODS[method], plain(accuracy)])
-        rows[-1].append("" if difference is None else plain(difference))
-    return aligned(
-        ["training", "split", "method", "accuracy [95 %]", "less ordinary [95 %]"], rows
-    )
+    for run, split, name in _places(record):
+        found = (_found(record, run, split, name, c) for c in ("accuracy", "accuracy_difference"))
+        rows.append([run, split, ROWS[name], *("" if f is None else plain(f) for f in found)])
+    header = ["training", "split", "method", "accuracy [95 %]", "difference [95 %]"]
+    return aligned(header, rows)
 
 
 def _places(record: Record) -> list[tuple[str, str, str]]:
-    """Runs, splits and methods that were measured."""
+    """Runs, splits and rows of the table that were measured."""
     return [
-        (run, split, method)
+        (run, split, name)
         for run in runs_of(record)
         for split in splits(record, f"{ORDINARY}_accuracy")
-        for method in methods_of(record)
-        if _found(record, run, split, method, "accuracy") is not None
+        for name in ROWS
+        if any(_found(record, run, split, name, column) is not None for column in COLUMNS)
     ]
 
 
@@ -175,9 +170,9 @@ def _found(record: Record, run: str, split: str, method: str, what: str) -> Esti
 
 def _alt(record: Record, runs: Sequence[str]) -> str:
     said = [
-        f"{run} {split} {METHODS[method]} {number(found.value)}"
-        for run, split, method in _places(record)
-        if run in runs and (found := _found(record, run, split, method, "accuracy"))
+        f"{run} {split} {ROWS[name]} {number(found.value)}"
+        for run, split, name in _places(record)
+        if run in runs and (found := _found(record, run, split, name, "accuracy"))
     ]
     return (
         "Accuracy of the ordinary network and of its linear counterparts with intervals, and the "

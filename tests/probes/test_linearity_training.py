@@ -91,11 +91,17 @@ def test_every_method_has_rows_in_every_environment_and_over_all(record: Record)
 
 
 def test_the_arrays_give_the_values_back(record: Record) -> None:
-    for method in ("tangent", "kernel"):
-        right = record.arrays[f"run|rotated|correct|{method}"]
-        alike = record.arrays[f"run|rotated|agrees|{method}"]
-        assert right.mean() == pytest.approx(value(record, f"{method}_accuracy", "rotated"))
-        assert alike.mean() == pytest.approx(value(record, f"{method}_agreement", "rotated"))
+    names = ("labels", "ordinary", "tangent", "kernel")
+    labels, ordinary, tangent, kernel = (
+        record.arrays[f"run|rotated|decisions|{name}"] for name in names
+    )
+    expected = {
+        "tangent_accuracy": tangent == labels,
+        "kernel_agreement": kernel == ordinary,
+        "kernel_to_tangent_agreement": kernel == tangent,
+    }
+    for metric, share in expected.items():
+        assert value(record, metric, "rotated") == pytest.approx(share.mean())
 
 
 def test_the_record_says_what_was_compared(runs: Runs, record: Record) -> None:

@@ -11,7 +11,15 @@ from torch.testing import assert_close
 from analysis.intervals import proportion_interval
 from analysis.paired_examples import paired_difference
 from core.linearization import Weights
-from probes.training_space import METHODS, METRICS, decision_rows, network_at, tangent_at
+from probes.training_space import (
+    COMPARISONS,
+    METHODS,
+    METRICS,
+    decision_rows,
+    network_at,
+    tangent_at,
+)
+from reports import training_space
 from tests.models import network
 from tests.oracles import dense_change
 
@@ -63,14 +71,27 @@ def test_the_rows_are_proportions_and_paired_differences() -> None:
         assert rows[metric] == {"metric": metric} | row
     assert rows["tangent_accuracy_difference"]["value"] == 0  # four right each, on other images
     assert rows["tangent_agreement"]["value"] == pytest.approx(4 / 6)
+    assert rows["kernel_to_tangent_agreement"]["value"] == pytest.approx(1 / 6)
+    assert rows["kernel_to_tangent_accuracy_difference"]["value"] == pytest.approx(-2 / 6)
     assert "ordinary_agreement" not in rows
     assert rows.keys() <= METRICS.keys()
 
 
 def test_every_method_declares_its_metrics() -> None:
-    assert len(METRICS) == 3 * len(METHODS) - 2
+    assert len(METRICS) == len(METHODS) + 2 * len(COMPARISONS)
     for name, metric in METRICS.items():
         assert metric.direction == "higher"
         assert metric.low == (-1 if name.endswith("difference") else 0)
         assert metric.high == 1
         assert metric.reference
+    assert METRICS["kernel_to_tangent_agreement"].title.startswith("agreement with the tangent")
+
+
+def test_without_a_tangent_model_nothing_is_compared_with_it() -> None:
+    rows = decision_rows({n: c for n, c in DECISIONS.items() if n != "tangent"}, LABELS)
+    assert not any("tangent" in row["metric"] for row in rows)
+
+
+def test_the_report_knows_every_method_and_comparison() -> None:
+    assert list(training_space.METHODS) == list(METHODS)
+    assert training_space.ROWS.keys() == METHODS.keys() | COMPARISONS.keys()

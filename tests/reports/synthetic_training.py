@@ -47,6 +47,9 @@ def _rows(methods: tuple[str, ...], fall: float) -> list[dict[str, Any]]:
         if method != ORDINARY:
             rows.append(interval(f"{method}_accuracy_difference", -0.02 * i))
             rows.append(interval(f"{method}_agreement", 0.9 - 0.01 * i))
+    if {"kernel", "tangent"} <= set(methods):
+        rows.append(interval("kernel_to_tangent_accuracy_difference", -0.05))
+        rows.append(interval("kernel_to_tangent_agreement", 0.8))
     return rows
 
 

@@ -9,7 +9,7 @@ from analysis.estimates import DASH
 from core.records import Record
 from reports import training_space
 from reports.linearity import verdict_table, write_report
-from reports.training_space import METHODS
+from reports.training_space import METHODS, ROWS
 from tests.reports.synthetic import linearity_record
 from tests.reports.synthetic_training import with_training
 
@@ -63,10 +63,11 @@ def test_tables_have_a_row_per_run_split_and_method() -> None:
     tables = training_space.tables_of(record)
     rows = tables["training"]["rows"]
     assert [row[:3] for row in rows] == [
-        [run, split, METHODS[m]] for run in RUNS for split in ("iid", "ood") for m in METHODS
+        [run, split, name] for run in RUNS for split in ("iid", "ood") for name in ROWS.values()
     ]
     assert rows[0][3:] == ["0.950 ± 0.030", DASH, DASH]
     assert rows[1][3:] == ["0.930 ± 0.030", "\u22120.020 ± 0.030", "0.890 ± 0.030"]
+    assert rows[6][2:] == ["kernel, to tangent", DASH, "\u22120.050 ± 0.030", "0.800 ± 0.030"]
     single = tables["training_environments"]
     assert [row[:3] for row in single["rows"]] == [
         [run, env, split] for run in RUNS for env, split in (("ink", "iid"), ("photo", "ood"))
