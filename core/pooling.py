@@ -61,6 +61,23 @@ def pool(
     raise _unknown(output.shape, image)
 
 
+def channel_axis(shape: torch.Size, model: Module, image: Size) -> int:
+    """The axis of an output's channels: the last of tokens, the one that is not spatial of maps.
+
+    Raises:
+        InputError: If it cannot be told which axes are spatial.
+
+    Example:
+        >>> channel_axis(torch.Size([2, 7, 7, 96]), torch.nn.Identity(), (224, 224))
+        3
+    """
+    if len(shape) in {2, 3}:
+        return len(shape) - 1
+    if len(shape) != 4:
+        raise _unknown(shape, image)
+    return 1 if _spatial_axes(shape, model, image) == (2, 3) else 3
+
+
 def _spatial_axes(shape: torch.Size, model: Module, image: Size) -> tuple[int, int]:
     """Axes 2 and 3 (channels first) or 1 and 2 (channels last)."""
     first, last = _misfit(shape[2:], image), _misfit(shape[1:3], image)

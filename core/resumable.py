@@ -19,13 +19,19 @@ class _Options(TypedDict):
     """Options that are missing differ from those of any command."""
 
 
-def check_resumable(config: Any, kind: str, not_compared: Collection[str]) -> None:  # ruff: ignore[any-type] - any dataclass instance
+def check_resumable(
+    config: Any,  # ruff: ignore[any-type] - any dataclass instance
+    kind: str,
+    not_compared: Collection[str],
+    before: Mapping[str, Any] | None = None,
+) -> None:
     """Refuse an output that belongs to something else, before any work is done.
 
     Args:
         config: The options of the command, `output` among them.
         kind: What the folder is of, such as `run`.
         not_compared: Options that may change when a command is resumed.
+        before: What the command did before these were options, in folders of older releases.
 
     Raises:
         InputError: If the folder exists and was begun with other options, its config.yaml is
@@ -39,7 +45,8 @@ def check_resumable(config: Any, kind: str, not_compared: Collection[str]) -> No
             f"'{path}' already exists and is no {kind} folder; nothing in it is overwritten: "
             "choose another --output"
         )
-    changed = _differences(read_yaml(path / OPTIONS, _Options), config, not_compared)
+    begun = {**(before or {}), **read_yaml(path / OPTIONS, _Options)}
+    changed = _differences(begun, config, not_compared)
     if changed:
         raise InputError(
             f"'{path}' holds a {kind} with other options ({'; '.join(changed[:3])}); a {kind} is "

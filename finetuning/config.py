@@ -5,8 +5,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Literal
 
 from core.errors import InputError
+from core.models import classifier, create_model
 from core.options import ComputeOptions, DataOptions, ModelOptions
-from finetuning.noise import check_drop_rate
+from finetuning.noise import FeatureNoise, check_drop_rate
+from finetuning.placement import Placement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,16 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
     """Protocol that options left out default to; `auto` is `digits` on digits, else `fixed`."""
     drop_rate: float = 0.9
     """Dropout rate on the penultimate features, 0 <= rate < 1; 0 is plain fine-tuning (ERM)."""
+    kept_units: int | None = None
+    """How many penultimate features are kept on average; sets --drop_rate to 1 - kept / width."""
+    noise: FeatureNoise | Literal["dropconnect", "mixout"] = "dropout"
+    """Dropout or a rival of the same rate: gaussian, masksembles (fixed masks), block (units in
+    groups), batch (a mask for all images), dropconnect (the classifier's weights), mixout (all
+    other weights, back to the pretrained ones)."""
+    placement: Placement = "head"
+    """Where units are dropped: before the classifier, or what stages or blocks return."""
+    tied_masks: bool = False
+    """Drop the same units at all places of equal width."""
     tangent: bool = False
     """Train the network's first-order expansion around its start in place of the network."""
     seed: int = 0
@@ -105,9 +117,10 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
 
     def __post_init__(self) -> None:
         check_drop_rate(self.drop_rate)
+        _check_noise(self)
         for name in ("batch_size", "steps", "eval_every", "image_size", "checkpoint_every"):
             _check_positive(name, getattr(self, name))
-        for name in ("lr", "head_lr_factor", "train_fraction"):
+        for name in ("lr", "head_lr_factor", "train_fraction", "kept_units"):
             _check_positive(name, getattr(self, name))
         for period in self.average or ():
             _check_positive("average", period)
@@ -133,6 +146,26 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
         return self.pretrained == "none"
 
 
+def _check_noise(config: TrainConfig) -> None:
+    drops_weights = config.noise in {"dropconnect", "mixout"}
+    if drops_weights and (config.placement != "head" or config.kept_units is not None):
+        option = "--kept_units" if config.placement == "head" else "--placement"
+        raise InputError(
+            f"{option} was given with --noise {config.noise}, which drops weights; a noise that "
+            "drops units was expected, such as dropout: leave one out"
+        )
+    if config.tied_masks and config.placement == "head":
+        raise InputError(
+            "--tied_masks was given with --placement head, a single place; stages or blocks was "
+            "expected: leave one out"
+        )
+    if config.tangent and config.noise == "mixout":
+        raise InputError(
+            "--tangent and --noise mixout were both given; an expansion moves its weights itself: "
+            "leave one out"
+        )
+
+
 def _check_positive(name: str, value: float | None) -> None:
     if value is not None and not 0 < value < math.inf:
         raise InputError(f"--{name} is {value}; a positive number was expected")
@@ -151,6 +184,9 @@ def _check_seed(name: str, value: int | None) -> None:
 def resolve(config: TrainConfig) -> TrainConfig:
     """The same options with everything that was left out filled in.
 
+    Raises:
+        InputError: If the features to keep are more than there are, or a rate was given as well.
+
     Example:
         >>> resolve(TrainConfig(seed=3)).split_seed, resolve(TrainConfig(preset="vld-v1")).steps
         (3, 10001)
@@ -164,5 +200,24 @@ def resolve(config: TrainConfig) -> TrainConfig:
     defaults = {name: value for name, value in protocol.items() if name in missing}
     if config.freeze_bn is None:
         defaults["freeze_bn"] = not config.from_scratch
+    if config.kept_units is not None:
+        defaults["drop_rate"] = _rate_keeping(config.kept_units, config)
     held_out = () if config.test_env == ("none",) else config.test_env
     return replace(config, preset=preset, test_env=held_out, **defaults)
+
+
+def _rate_keeping(kept: int, config: TrainConfig) -> float:
+    model = create_model(config.model, num_classes=2, **(config.model_kwargs or {}))
+    width = classifier(model).weight.shape[1]
+    rate = 1 - kept / width
+    if rate < 0:
+        raise InputError(
+            f"--kept_units is {kept}; {config.model} has {width} penultimate features: keep at "
+            "most as many"
+        )
+    if config.drop_rate not in {TrainConfig.drop_rate, rate}:
+        raise InputError(
+            f"--drop_rate is {config.drop_rate} and --kept_units {kept} of {width}, which is a "
+            f"rate of {rate:g}; one of them was expected: leave the other out"
+        )
+    return rate

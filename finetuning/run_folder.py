@@ -33,6 +33,12 @@ from finetuning.config import TrainConfig
 
 # Options that change where and how fast, not what: a run may be resumed with others.
 NOT_COMPARED = ("output", "workers")
+# What runs did before these were options.
+BEFORE = {
+    **{"tangent": False, "train_fraction": 1.0},
+    **{"noise": "dropout", "placement": "head", "tied_masks": False, "kept_units": None},
+}
+RIVALS = ("noise", "placement", "tied_masks")  # weights of plain dropout need not say so
 
 
 class Facts(TypedDict):
@@ -62,7 +68,7 @@ class RunFolder:
             InputError: If the folder exists and is no run of the same options, its config.yaml
                 is damaged, or it cannot be written.
         """
-        check_resumable(config, "run", NOT_COMPARED)
+        check_resumable(config, "run", NOT_COMPARED, BEFORE)
 
     @classmethod
     def open(
@@ -172,4 +178,4 @@ def _metadata(config: TrainConfig, step: int) -> dict[str, Any]:
         "tangent": config.tangent,
         "seed": config.seed,
         "pretrained": config.pretrained,
-    }
+    } | {name: value for name in RIVALS if (value := getattr(config, name)) != BEFORE[name]}

@@ -28,15 +28,17 @@ from core.command_line import run
 from core.device import autocast
 from core.errors import InputError
 from core.loaders import Batch
-from core.models import classifier, insert_before_classifier
+from core.models import classifier
 from finetuning.averaging import RunningAverage
 from finetuning.batches import training_batches
 from finetuning.config import TrainConfig, resolve
 from finetuning.evaluation import evaluate, summary
-from finetuning.noise import dropout
+from finetuning.noise import feature_noise
+from finetuning.placement import insert_noise
 from finetuning.run_folder import RunFolder
 from finetuning.setup import Setup, prepare
 from finetuning.tangent import TangentModel
+from finetuning.weight_noise import Mixout, insert_dropconnect
 
 CHECK_LOSS_EVERY = 10  # reading the loss waits for a GPU, so it is not done at every step
 
@@ -110,7 +112,7 @@ def train(config: TrainConfig) -> Path:
 def start(config: TrainConfig, model: Module) -> Progress:
     """Optimiser, schedule and noise around a model, before the first step."""
     device = next(model.parameters()).device
-    insert_before_classifier(model, dropout(config.drop_rate))
+    _insert_noise(config, model)
     set_training_mode(model, freeze_bn=bool(config.freeze_bn))
     optimizer = build_optimizer(config, model)
     scheduler = MultiStepLR(optimizer, list(config.milestones or ()), gamma=0.1)
@@ -126,10 +128,20 @@ def start(config: TrainConfig, model: Module) -> Progress:
     )
 
 
+def _insert_noise(config: TrainConfig, model: Module) -> None:
+    if config.noise == "dropconnect":
+        insert_dropconnect(model, config.drop_rate)
+    elif config.noise != "mixout":  # which goes around the network
+        noise = feature_noise(config.noise, config.drop_rate, seed=config.seed)
+        insert_noise(model, noise, config.placement, tied=config.tied_masks)
+
+
 def _forward(config: TrainConfig, model: Module) -> Module:
     """What computes the logits: the network, compiled or not, or its tangent model."""
     if config.tangent:
         return TangentModel(model)
+    if config.noise == "mixout":
+        model = Mixout(model, config.drop_rate)
     return torch.compile(model) if config.compile else model  # type: ignore[return-value]
 
 

@@ -70,7 +70,7 @@ def test_a_resolved_configuration_is_complete_and_resolves_to_itself(preset: str
     config = resolve(TrainConfig(preset=preset, test_env=("none",)))  # type: ignore[arg-type]
     missing = {f.name for f in fields(config) if getattr(config, f.name) is None}
 
-    assert missing == {"model_kwargs", "image_size", "checkpoint_every"}
+    assert missing == {"model_kwargs", "image_size", "kept_units", "checkpoint_every"}
     assert resolve(config) == config
 
 
