@@ -31,12 +31,18 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
-from scipy.stats import rankdata
 from statsmodels.stats.multitest import multipletests
 
 from analysis.clusters import PLACE, numbered
 from analysis.estimates import Estimate
 from analysis.intervals import LEVEL, NUM_RESAMPLES
+from analysis.rank_correlation import (
+    centred_ranks,
+    correlation,
+    partial_rank_correlation,
+    rank_correlation,
+    residual,
+)
 from core.errors import InputError
 
 LEAST_RUNS = 4  # in an environment; three ranks are in order or not
@@ -117,31 +123,6 @@ def associations(
     ]
 
 
-def rank_correlation(
-    x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"], strata: Int[np.ndarray, " N"]
-) -> float:
-    """Spearman's correlation within strata; NaN where one of the two does not vary.
-
-    Example:
-        >>> strata = np.repeat([0, 1], 4)
-        >>> x = np.arange(8.0)
-        >>> round(rank_correlation(x, x**3 - 100.0 * strata, strata), 9)
-        1.0
-    """
-    return float(_correlation(_ranks(x[None], strata), _ranks(y[None], strata))[0])
-
-
-def partial_rank_correlation(
-    x: Float[np.ndarray, " N"],
-    y: Float[np.ndarray, " N"],
-    z: Float[np.ndarray, " N"],
-    strata: Int[np.ndarray, " N"],
-) -> float:
-    """The same after a regression of both ranks on those of a third variable."""
-    ranks_x, ranks_y, ranks_z = (_ranks(values[None], strata) for values in (x, y, z))
-    return float(_correlation(_residual(ranks_x, ranks_z), _residual(ranks_y, ranks_z))[0])
-
-
 def _association(runs: pd.DataFrame, name: str, seed: int, num: int) -> Association:
     rows = runs.loc[np.isfinite(runs[name].to_numpy(np.float64, na_value=np.nan)), :]
     rows = rows[rows.groupby(PLACE)["ood"].transform("size") >= LEAST_RUNS]
@@ -188,9 +169,9 @@ def _both(
     z: Float[np.ndarray, "B N"],
     strata: Int[np.ndarray, " N"],
 ) -> tuple[Float[np.ndarray, " B"], Float[np.ndarray, " B"]]:
-    ranks = [_ranks(values, strata) for values in (x, y, z)]
-    residuals = [_residual(values, ranks[2]) for values in ranks[:2]]
-    return _correlation(*ranks[:2]), _correlation(*residuals)
+    ranks = [centred_ranks(values, strata) for values in (x, y, z)]
+    residuals = [residual(values, ranks[2]) for values in ranks[:2]]
+    return correlation(*ranks[:2]), correlation(*residuals)
 
 
 def _p_values(
@@ -201,14 +182,14 @@ def _p_values(
     permuted: Int[np.ndarray, "B N"],
 ) -> tuple[float, float]:
     """Two-sided, of permuted ranks, and of permuted residuals (Freedman and Lane)."""
-    ranks = [_ranks(values[None], strata) for values in (x, y, z)]
-    residuals = [_residual(values, ranks[2]) for values in ranks[:2]]
-    shuffled = _residual(residuals[0][0][permuted], ranks[2])
-    plain = _correlation(ranks[0][0][permuted], ranks[1])
-    partial = _correlation(shuffled, residuals[1])
+    ranks = [centred_ranks(values[None], strata) for values in (x, y, z)]
+    residuals = [residual(values, ranks[2]) for values in ranks[:2]]
+    shuffled = residual(residuals[0][0][permuted], ranks[2])
+    plain = correlation(ranks[0][0][permuted], ranks[1])
+    partial = correlation(shuffled, residuals[1])
     return (
-        _p_value(_correlation(*ranks[:2])[0], plain),
-        _p_value(_correlation(*residuals)[0], partial),
+        _p_value(correlation(*ranks[:2])[0], plain),
+        _p_value(correlation(*residuals)[0], partial),
     )
 
 
@@ -228,35 +209,3 @@ def _estimate(value: float, drawn: Float[np.ndarray, " B"]) -> Estimate:
 
 def _adjusted(p_values: Sequence[float], correction: Correction) -> list[float]:
     return np.asarray(multipletests(p_values, method=correction)[1]).tolist()
-
-
-def _ranks(
-    values: Float[np.ndarray, "B N"], strata: Int[np.ndarray, " N"]
-) -> Float[np.ndarray, "B N"]:
-    """Ranks in every stratum, less their mean there, over the stratum's size."""
-    ranks = np.empty_like(values)
-    for stratum in np.unique(strata):
-        inside = strata == stratum
-        found = rankdata(values[:, inside], axis=1)
-        ranks[:, inside] = (found - found.mean(1, keepdims=True)) / inside.sum()
-    return ranks
-
-
-def _residual(
-    ranks: Float[np.ndarray, "B N"], of: Float[np.ndarray, "_ N"]
-) -> Float[np.ndarray, "B N"]:
-    """What a regression on other centred ranks leaves; all of it where those do not vary."""
-    square = (of**2).sum(1, keepdims=True)
-    slope = (ranks * of).sum(1, keepdims=True) / np.where(square > 0, square, 1)
-    left = ranks - slope * of
-    # What rounding leaves of ranks that the regression explains is nothing.
-    explained = (left**2).sum(1) <= 1e-20 * (ranks**2).sum(1)
-    return np.where(explained[:, None], 0.0, left)
-
-
-def _correlation(
-    x: Float[np.ndarray, "_ N"], y: Float[np.ndarray, "_ N"]
-) -> Float[np.ndarray, " _"]:
-    scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    product = (x * y).sum(1)
-    return np.divide(product, scale, out=np.full_like(product, math.nan), where=scale > 0)
