@@ -24,10 +24,16 @@ class Column(NamedTuple):
 def write_and_print(
     config: Options,
     probe: FeatureProbe[Options],
-    columns: Sequence[Column],
+    columns: Sequence[Column] | Callable[[Record], str],
     write_report: Callable[[Record, Path, Path], Path] | None = None,
 ) -> None:
     """Measure, write the record folder, with its PDF where there is one, and print its table.
+
+    Args:
+        config: The options.
+        probe: The probe.
+        columns: Of the table; or what is printed in its place.
+        write_report: Makes the PDF from the record, its folder and the PDF's name.
 
     Raises:
         InputError: If options, files and checkpoints do not fit, or the output exists.
@@ -42,8 +48,11 @@ def write_and_print(
         if write_report is not None:
             write_report(record, folder, folder / f"{probe.name}.pdf")
     partial.remove()  # only now: a probe killed while it writes does not measure again
-    print("value ± half of the 95 % interval")
-    print(table(record, columns))
+    if callable(columns):
+        print(columns(record))
+    else:
+        print("value ± half of the 95 % interval")
+        print(table(record, columns))
     print(f"record: {output}")
     if write_report is not None:
         print(f"report: {output / f'{probe.name}.pdf'}")

@@ -27,7 +27,7 @@ from sklearn.model_selection import KFold
 from core.errors import InputError
 from probes.transfer.solver import principal_components
 
-RIDGES = tuple(float(ridge) for ridge in np.logspace(-8, 4, 25))  # of the mean eigenvalue
+RIDGES = tuple(float(ridge) for ridge in np.logspace(-8, 4, 13))  # of the mean eigenvalue
 FOLDS = 5
 
 Block = Float[np.ndarray, "N _"]

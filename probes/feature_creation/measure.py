@@ -17,7 +17,6 @@ from probes.feature_probe import FeatureProbe
 from probes.feature_sets import FeatureSet
 from probes.feature_sources import FLAG, load_features
 from probes.partial import Arrays
-from probes.places import places
 from probes.sources import Source, shared_options
 from probes.stages import Stage
 from probes.subjects import Subject
@@ -83,14 +82,15 @@ def _stages(before: Subject, after: Subject, config: FeatureCreationConfig) -> l
         return probe_rows(train, tests, seed=config.seed)
 
     stages = [Stage(f"{after.run}|probes", after.columns, probes)]
-    for columns, envs in places({env: views.split for env, views in tests.items()}):
+    for split in dict.fromkeys(views.split for views in tests.values()):
+        whole = joined([views for views in tests.values() if views.split == split])
 
-        def shared(_: Arrays, envs: list[str] = envs) -> Iterator[Row]:
+        def shared(_: Arrays, whole: Views = whole) -> Iterator[Row]:
             options = {n: getattr(config, n) for n in ("folds", "permutations", "seed")}
-            return shared_rows(joined([tests[env] for env in envs]), **options)
+            return shared_rows(whole, **options)
 
-        name = f"{after.run}|{columns['split']}|{columns['env']}"
-        stages.append(Stage(name, after.columns | columns, shared))
+        columns = after.columns | {"env": ALL, "split": split}
+        stages.append(Stage(f"{after.run}|{split}", columns, shared))
     return stages
 
 
