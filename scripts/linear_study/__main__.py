@@ -21,13 +21,10 @@ interrupted one stopped.
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import joblib
-import torch
-
 from core.command_line import as_yaml, run
-from core.domains import load_domains
 from core.errors import InputError
 from core.outputs import new_folder
 from core.records import Record
@@ -38,6 +35,7 @@ from scripts.linear_study.collecting import PROBE, grid_frame, runs_frame, study
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained, comparison, configs, grid
 from scripts.linear_study.probing import linearity_records
+from scripts.study_options import held_out, report_on_this_machine
 
 NOT_COMPARED = ("output", "jobs", "workers", "cache")
 
@@ -57,36 +55,14 @@ def study(config: LinearStudyConfig) -> Path:
     envs = held_out(config)
     trained = comparison(config, envs)
     if config.grid:
-        trained += grid(config, config.grid_env or envs[-1])
+        (grid_env,) = held_out(replace(config, test_env=(config.grid_env or envs[-1],)))
+        trained += grid(config, grid_env)
     if not output.exists():
         with new_folder(output) as folder:
             (folder / OPTIONS).write_text(as_yaml(config), encoding="utf-8")
     trained = finished(trained, sweep(configs(trained), output))
     records = linearity_records(config, trained)
     return write(config, trained, records, time.perf_counter() - began)
-
-
-def held_out(config: LinearStudyConfig) -> tuple[str, ...]:
-    """The environments that are held out, each in turn.
-
-    Raises:
-        InputError: If there is no such environment, or none beside it to train on.
-    """
-    domains = load_domains(config.data, envs=config.envs, skip_unreadable=config.skip_unreadable)
-    known = list(domains.environments)
-    asked = config.test_env or tuple(known)
-    for name in [*asked, config.grid_env or known[0]]:
-        if name not in known:
-            raise InputError(
-                f"environment '{name}' is not in '{config.data}'; its environments are "
-                f"{', '.join(known)}: choose --test_env and --grid_env among them"
-            )
-    if len(known) < 2:
-        raise InputError(
-            f"'{config.data}' has one environment, {known[0]}; at least two were expected, one to "
-            "hold out and one to train on"
-        )
-    return asked
 
 
 def finished(trained: Sequence[Trained], outcomes: Sequence[Outcome]) -> list[Trained]:
@@ -130,14 +106,11 @@ def write(
 
 def main() -> None:
     """Entry point of `python -m scripts.linear_study`."""
-    run(_study_on_this_machine, LinearStudyConfig)
+    run(_study, LinearStudyConfig)
 
 
-def _study_on_this_machine(config: LinearStudyConfig) -> None:
-    jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
-    with joblib.parallel_config("loky", n_jobs=jobs):
-        pdf = study(config)
-    print(f"report: {pdf}")
+def _study(config: LinearStudyConfig) -> None:
+    report_on_this_machine(study, config)
 
 
 if __name__ == "__main__":

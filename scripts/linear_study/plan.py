@@ -7,7 +7,8 @@ from pathlib import Path
 
 from finetuning.config import TrainConfig, resolve
 from finetuning.sweep import RunConfig
-from scripts.linear_study.config import LinearStudyConfig, linear, ordinary
+from scripts.linear_study.config import LinearStudyConfig
+from scripts.study_options import linear, ordinary
 
 
 @dataclass(frozen=True)

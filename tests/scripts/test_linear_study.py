@@ -10,9 +10,10 @@ import torch
 from core.errors import InputError
 from core.records import Record
 from finetuning.linear.config import LinearConfig
-from scripts.linear_study.__main__ import held_out, study
+from scripts.linear_study.__main__ import study
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import comparison, configs, grid
+from scripts.study_options import held_out
 from tests.finetuning.tiny import write_images
 
 
@@ -73,10 +74,12 @@ def test_options_that_make_no_sense_are_a_sentence(options: dict, message: str) 
         LinearStudyConfig(**options)
 
 
-def test_environments_that_are_not_there_are_named() -> None:
-    for options in ({"test_env": ("moon",)}, {"grid_env": "moon"}):
-        with pytest.raises(InputError, match="environment 'moon' is not in 'digits'"):
-            held_out(LinearStudyConfig(**options))
+def test_environments_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="environment 'moon' is not in 'digits'"):
+        held_out(LinearStudyConfig(test_env=("moon",)))
+    with pytest.raises(InputError, match="environment 'moon' is not in 'digits'"):
+        study(LinearStudyConfig(grid_env="moon", output=str(tmp_path / "study")))
+    assert not list(tmp_path.iterdir())
 
 
 def tiny(tmp_path: Path, **options: object) -> LinearStudyConfig:

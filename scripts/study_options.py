@@ -1,0 +1,141 @@
+"""Options that the studies share, and the runs that follow from them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import joblib
+import torch
+
+from core.command_line import parse_bytes
+from core.domains import load_domains
+from core.errors import InputError
+from core.options import DataOptions, ModelOptions
+from finetuning.config import TrainConfig
+from finetuning.linear.config import LinearConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyOptions(ModelOptions, DataOptions):
+    """Which network on which images, how a run is trained, and what it may cost."""
+
+    pretrained: str = "glyphnet.rich"
+    """Checkpoint file; `glyphnet.plain` or `glyphnet.rich` (embedded); `timm` for timm's weights
+    of the model (downloads)."""
+    test_env: tuple[str, ...] = ()
+    """Environments that are held out, each in turn (default: every one)."""
+    batch_size: int = 32
+    """Images per training environment and step."""
+    optimizer: Literal["sgd", "adamw"] | None = None
+    """sgd (momentum 0.9) or adamw (default: the preset's)."""
+    lr: float | None = None
+    """Learning rate (default: the preset's)."""
+    weight_decay: float | None = None
+    """Weight decay (default: the preset's)."""
+    steps: int | None = None
+    """Optimiser steps (default: the preset's)."""
+    milestones: tuple[int, ...] | None = None
+    """Steps at which the learning rate falls by ten (default: the preset's)."""
+    eval_every: int | None = None
+    """Steps between evaluations (default: the preset's)."""
+    transform: Literal["paper", "timm", "digits"] | None = None
+    """How images become tensors (default: the preset's)."""
+    image_size: int | None = None
+    """Side of the input images in pixels (default: the model's)."""
+    linear_lr: tuple[float, ...] | None = None
+    """Learning rates of the linear model (1) (default: that of the runs)."""
+    linear_layers: tuple[str, ...] = ()
+    """Layers that the linear model (1) reads (default: the last three residual blocks)."""
+    jobs: int = 0
+    """Runs at a time (default: one a GPU, or else one a core)."""
+    memory: str = "2GB"
+    """Budget of every probe for weights, activations, gradients and kernels."""
+    cache: str | None = None
+    """Folder that keeps features (default: lazyrich in the user's cache folder)."""
+    device: str = "auto"
+    """`cpu`, `cuda`, `cuda:1`; `auto` takes a GPU where there is one."""
+    workers: int = 0
+    """Processes that decode images for each run; 0 does it in the run's own."""
+    channels_last: bool = False
+    """Store activations channels last (faster convolutions on most GPUs and some CPUs)."""
+
+    def __post_init__(self) -> None:
+        if self.jobs < 0:
+            raise InputError(f"--jobs is {self.jobs}; at least 0 was expected")
+        if self.pretrained == "none":
+            raise InputError(
+                "--pretrained is none; a study of fine-tuning starts from pretrained weights, and "
+                "adds runs from scratch itself"
+            )
+        parse_bytes(self.memory)
+        ordinary(self)
+        linear(self)
+
+    def check_values(self, *names: str) -> None:
+        """Refuse lists of values that are empty or name one twice.
+
+        Raises:
+            InputError: For the first of them.
+        """
+        for name in names:
+            values = getattr(self, name)
+            if not values or len(set(values)) < len(values):
+                raise InputError(
+                    f"--{name} is {' '.join(map(str, values)) or 'empty'}; at least one value, "
+                    "and none twice, was expected"
+                )
+
+
+def ordinary(config: StudyOptions, **own: object) -> TrainConfig:
+    """An ordinary run with the study's options, and some of its own."""
+    return TrainConfig(**(_shared(config, TrainConfig) | own))  # type: ignore[arg-type]
+
+
+def linear(config: StudyOptions, **own: object) -> LinearConfig:
+    """A linear model (1) with the study's options, and some of its own."""
+    shared = _shared(config, LinearConfig)
+    shared.pop("weight_decay")  # it has the paper's grid
+    lr = config.linear_lr or (config.lr and (config.lr,))
+    named = {"lr": lr or None, "layers": config.linear_layers}
+    return LinearConfig(**(shared | named | own))  # type: ignore[arg-type]
+
+
+def _shared(config: StudyOptions, kind: type) -> dict[str, object]:
+    studied = {f.name for f in fields(StudyOptions)} - {"test_env"}
+    names = {f.name for f in fields(kind)} & studied
+    return {name: getattr(config, name) for name in names}
+
+
+def held_out(config: StudyOptions) -> tuple[str, ...]:
+    """The environments that are held out, each in turn.
+
+    Raises:
+        InputError: If there is no such environment, or none beside it to train on.
+    """
+    domains = load_domains(config.data, envs=config.envs, skip_unreadable=config.skip_unreadable)
+    known = list(domains.environments)
+    asked = config.test_env or tuple(known)
+    for name in asked:
+        if name not in known:
+            raise InputError(
+                f"environment '{name}' is not in '{config.data}'; its environments are "
+                f"{', '.join(known)}: choose among them"
+            )
+    if len(known) < 2:
+        raise InputError(
+            f"'{config.data}' has one environment, {known[0]}; at least two were expected, one to "
+            "hold out and one to train on"
+        )
+    return asked
+
+
+Options = TypeVar("Options", bound=StudyOptions)
+
+
+def report_on_this_machine(study: Callable[[Options], Path], config: Options) -> None:
+    """Run a study on this machine's GPUs or cores, and print where its report is."""
+    jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
+    with joblib.parallel_config("loky", n_jobs=jobs):
+        pdf = study(config)
+    print(f"report: {pdf}")
