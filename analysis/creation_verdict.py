@@ -48,6 +48,7 @@ from core.records import Record
 R2, NULL, MEDIAN, CKA = "creation_r2", "creation_r2_null", "creation_r2_median", "creation_cka"
 BEFORE, AFTER = "creation_accuracy_before", "creation_accuracy_after"
 DIFFERENCE = "creation_probe_difference"
+FEATURES = "features"  # the layer that the classifier reads
 RECIPE = ("lr", "steps", "train_size", "seed", "drop_rate", "from_scratch")  # what runs differ in
 AXES = ("lr", "steps", "train_size")  # of which R2 may be a function
 

@@ -7,10 +7,19 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from analysis.creation_verdict import AFTER, ALL, BEFORE, CKA, DIFFERENCE, NULL, R2, with_recipes
+from analysis.creation_verdict import (
+    AFTER,
+    ALL,
+    BEFORE,
+    CKA,
+    DIFFERENCE,
+    FEATURES,
+    NULL,
+    R2,
+    with_recipes,
+)
 from analysis.estimates import Estimate, estimate, number, ordered, select
 from analysis.verdicts import controls
-from core.layers import FEATURES
 from core.records import Record
 from reports.figures import run_names, splits
 from reports.style import (

@@ -19,6 +19,7 @@ from analysis.creation_verdict import (
     BEFORE,
     CKA,
     DIFFERENCE,
+    FEATURES,
     MEDIAN,
     NULL,
     R2,
@@ -30,7 +31,6 @@ from analysis.equivalence import MARGIN
 from analysis.estimates import Estimate, estimate, ordered, select
 from analysis.verdicts import UNKNOWN, controls
 from core.command_line import run
-from core.layers import FEATURES
 from core.records import Record
 from reports import creation_figures
 from reports.document import aligned, check_probe, line, named, plain, write_document
