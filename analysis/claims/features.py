@@ -12,8 +12,8 @@ from analysis.claims.rows import (
     main_runs,
     mean_requirement,
     over_cells,
-    pretrained_runs,
     requirement,
+    sized_runs,
     tuned,
     with_measure,
 )
@@ -41,7 +41,7 @@ def no_new_features(runs: pd.DataFrame) -> Judgement:
         found.append(mean_requirement(f"{name}: probe before - after", plain, PROBE, low=-MARGIN))
         plain = with_measure(with_measure(plain, R2), NULL).assign(above=lambda f: f[R2] - f[NULL])
         found.append(mean_requirement(f"{name}: R2 - its null", plain, "above", low=0))
-        sizes = tuned(pretrained_runs(runs).query("dataset == @name and head_lr_factor == 1"), 0)
+        sizes = tuned(sized_runs(runs).query("dataset == @name"), 0)
         found += _with_size(name, sizes.dropna(subset=["train_size"]))
     return Judgement(requirements=found)
 

@@ -12,7 +12,7 @@ from analysis.claims.rows import (
     of_method,
     over_cells,
     present,
-    pretrained_runs,
+    sized_runs,
     tuned,
     with_measure,
 )
@@ -26,7 +26,7 @@ WITHIN = {"low": -MARGIN, "high": MARGIN}
 
 def near_linear(runs: pd.DataFrame) -> Judgement:
     """The gap of interpolations at the mildest setting, and how much larger it can get."""
-    measured = with_measure(tuned(pretrained_runs(runs), 0), "interpolation_gap_max")
+    measured = with_measure(tuned(sized_runs(runs), 0), "interpolation_gap_max")
     found = []
     for name, rows in datasets(measured):
         force = (rows["lr"] * rows["steps"]).to_numpy(np.float64, na_value=np.nan)
@@ -47,7 +47,7 @@ def linear_matches(runs: pd.DataFrame) -> Judgement:
     for step in ("best", "final"):
         at_step = runs.query(f"selection == '{step}'")
         for name, rows in datasets(main_runs(at_step)) if len(at_step) else ():
-            others = pretrained_runs(at_step).query("head_lr_factor == 1 and dataset == @name")
+            others = sized_runs(at_step).query("dataset == @name")
             for rate in sorted(set(rows["drop_rate"])):
                 for method in present(others, LINEAR, rate):
                     linear, full = of_method(others, [method], rate), tuned(rows, rate)

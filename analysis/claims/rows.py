@@ -46,11 +46,14 @@ def pretrained_runs(runs: pd.DataFrame) -> pd.DataFrame:
     return _one_step(runs.query("noise == 'dropout' and not from_scratch"))
 
 
+def sized_runs(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same at a head factor of 1, of any steps and training size, from the main weights."""
+    return _most_frequent(pretrained_runs(runs).query("head_lr_factor == 1"), MAIN[:1])
+
+
 def main_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """The same in the main setting of their environment, at a head factor of 1."""
-    rows = pretrained_runs(runs).query("head_lr_factor == 1")
-    kept = [_most_frequent(of_place) for _, of_place in rows.groupby(PLACE)]
-    return pd.concat(kept).sort_index() if kept else rows
+    """The same in the main setting of their environment."""
+    return _most_frequent(sized_runs(runs), MAIN)
 
 
 def scratch_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -178,10 +181,12 @@ def _one_step(runs: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(kept).sort_index() if kept else runs
 
 
-def _most_frequent(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows in the setting that most single runs have."""
-    setting = numbered(rows, MAIN)
-    single = rows["method"].isin(SINGLE).to_numpy()
-    if not single.any():
-        return rows.iloc[:0]
-    return pd.DataFrame(rows[setting == np.bincount(setting[single]).argmax()])
+def _most_frequent(rows: pd.DataFrame, setting: Sequence[str]) -> pd.DataFrame:
+    """Rows in the setting that most single runs of their environment have."""
+    kept = [rows.iloc[:0]]
+    for _, of_place in rows.groupby(PLACE):
+        number = numbered(of_place, setting)
+        single = of_place["method"].isin(SINGLE).to_numpy()
+        if single.any():
+            kept.append(of_place[number == np.bincount(number[single]).argmax()])
+    return pd.concat(kept).sort_index()

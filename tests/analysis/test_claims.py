@@ -96,6 +96,15 @@ def test_runs_of_other_settings_are_left_out() -> None:
     assert _of(both, "C1").estimate == _of(runs, "C1").estimate
 
 
+def test_runs_of_other_weights_change_nothing(claimed: dict[str, Entry]) -> None:
+    runs = simulated(CLAIMED)
+    others = runs.query("method == 'erm' and cell != 'a' and head_lr_factor == 1")
+    others = others.assign(pretrained="poor", pretraining=1.0, ood=0.1, iid=0.2)
+    both = check_runs(pd.concat([runs, others.query("not from_scratch")]))
+    for name, entry in {entry.claim.name: entry for entry in ledger(both)}.items():
+        assert entry.estimate == claimed[name].estimate, name
+
+
 def test_the_best_step_counts_where_there_is_one() -> None:
     runs = simulated(CLAIMED)
     single = runs[runs["method"].isin(["erm", "dropout"])].assign(selection="best", ood=0.5)
