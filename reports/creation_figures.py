@@ -58,6 +58,7 @@ def overview(record: Record, split: str) -> Drawing:
     for axes, title in zip(row, _PANELS, strict=True):
         axes.set_xlabel(title)
         axes.tick_params(axis="y", length=0)
+        axes.locator_params(axis="x", nbins=4)
     row[3].axvline(0, color="0.6", linewidth=0.6, zorder=0)
     shown = [_find(record, m, layer, run, split) for run in names for m, layer in _R2_SHOWN]
     r2_axis(row[0], [x for e in shown if e for x in (e.value, e.low, e.high)], which="x")
