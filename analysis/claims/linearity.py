@@ -20,7 +20,7 @@ from analysis.equivalence import MARGIN
 from core.errors import InputError
 
 GAP = 0.02  # accuracy; what counts as near-linear
-LINEAR = ("linear", "tangent")
+LINEAR = ("linear", "tangent")  # the paper's own model first; another takes its place
 WITHIN = {"low": -MARGIN, "high": MARGIN}
 
 
@@ -49,7 +49,7 @@ def linear_matches(runs: pd.DataFrame) -> Judgement:
         for name, rows in datasets(main_runs(at_step)) if len(at_step) else ():
             others = sized_runs(at_step).query("dataset == @name")
             for rate in sorted(set(rows["drop_rate"])):
-                for method in present(others, LINEAR, rate):
+                for method in present(others, LINEAR, rate)[:1]:
                     linear, full = of_method(others, [method], rate), tuned(rows, rate)
                     for column in ("ood",) if step == "best" else ("ood", "iid"):
                         label = f"{name}: {method} - full at rate {rate:g}, {column}, {step} step"
@@ -87,7 +87,7 @@ CLAIMS = (
     Claim(
         name="C13",
         statement="Linear fine-tuning matches full fine-tuning, with fixed steps i.i.d. as well.",
-        statistic="Mean paired difference of accuracy, linear (or tangent) less full, of means "
+        statistic="Mean paired difference of accuracy, linear (else tangent) less full, of means "
         "over cells at equal rate: o.o.d. at either step, i.i.d. at the final one.",
         direction="within half a point",
         rule="Supported if every difference is equivalent (TOST, margin 0.005), contradicted if "

@@ -13,8 +13,8 @@ interrupted one stopped.
 
     config.yaml          the options
     runs/, grid/         run folders, each with its tangent and linear twins beside it
-    linearity/           a record of every group of runs
-    record/              all numbers as one record, and the runs of the comparison (runs.parquet)
+    linearity/, records/ what the probes measured, a record each
+    record/              linearity as one record, and the runs of the comparison (runs.parquet)
     linear_study.pdf     the report
 """
 
@@ -30,11 +30,11 @@ from core.outputs import new_folder
 from core.records import Record
 from core.resumable import OPTIONS, check_resumable
 from finetuning.sweep import Outcome, sweep
-from reports.linear_study import write_report
+from reports.linear_study import Study, write_report
 from scripts.linear_study.collecting import PROBE, grid_frame, runs_frame, study_record
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained, comparison, configs, grid
-from scripts.linear_study.probing import linearity_records
+from scripts.linear_study.probing import CREATION, CREATION_GRID, RATE, probe_all
 from scripts.study_options import held_out, report_on_this_machine
 
 NOT_COMPARED = ("output", "jobs", "workers", "cache")
@@ -61,7 +61,7 @@ def study(config: LinearStudyConfig) -> Path:
         with new_folder(output) as folder:
             (folder / OPTIONS).write_text(as_yaml(config), encoding="utf-8")
     trained = finished(trained, sweep(configs(trained), output))
-    records = linearity_records(config, trained)
+    records = probe_all(config, trained)
     return write(config, trained, records, time.perf_counter() - began)
 
 
@@ -99,8 +99,15 @@ def write(
             study_record(config, records, seconds).write(folder)
             runs.to_parquet(folder / "runs.parquet", index=False)
     if not pdf.exists():
-        record = Record.read(record_folder)
-        write_report(record, runs, grid_frame(trained), record_folder, pdf)
+        found = Study(
+            record=Record.read(record_folder),
+            runs=runs,
+            grid=grid_frame(trained),
+            creation=records[CREATION],
+            creation_grid=records.get(CREATION_GRID),
+            rate=records[RATE],
+        )
+        write_report(found, record_folder, pdf)
     return pdf
 
 

@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
+from analysis.dropout_ridge_verdict import ALL
 from analysis.run_folders import runs_of_folders
 from analysis.runs import check_runs
 from core.records import Metric, Record, provenance
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained, configs
 
-PROBE = "linear_study"
+PROBE, LINEARITY = "linear_study", "linearity"
 KERNEL = "kernel_accuracy"
 _SHARED = ("data", "data_fingerprint", "classes", "image_shape", "transform")
 
@@ -40,6 +41,14 @@ def _kernel(runs: pd.DataFrame, run: str, record: Record) -> list[dict[str, Any]
     return [ordinary | own]
 
 
+def _measures(record: Record, metric: str) -> dict[str, float]:
+    """What was measured of every run out of distribution, from all layers."""
+    values = record.values
+    of = (values["metric"] == metric) & (values["split"] == "ood")
+    of &= (values["layer"] == ALL) & (values["env"] == ALL)
+    return dict(zip(values.loc[of, "run"], values.loc[of, "value"], strict=True))
+
+
 def grid_frame(trained: Sequence[Trained]) -> pd.DataFrame | None:
     """The runs of the grid; None where there is none."""
     members = [one for one in trained if one.group == GRID]
@@ -51,22 +60,25 @@ def grid_frame(trained: Sequence[Trained]) -> pd.DataFrame | None:
 def study_record(
     config: LinearStudyConfig, records: Mapping[str, Record], seconds: float
 ) -> Record:
-    """All numbers of all groups as one record."""
-    first = next(iter(records.values()))
+    """The numbers of all groups of runs as one record."""
+    groups = [record for record in records.values() if record.probe == LINEARITY]
     metrics: dict[str, Metric] = {}
-    for record in records.values():
+    for record in groups:
         metrics |= record.metrics
-    runs = [_file(entry) for record in records.values() for entry in record.provenance["runs"]]
-    shared = {name: first.provenance[name] for name in _SHARED if name in first.provenance}
+    first = groups[0].provenance
     return Record(
         probe=PROBE,
         config=asdict(config),
-        values=pd.concat([record.values for record in records.values()], ignore_index=True),
+        values=pd.concat([record.values for record in groups], ignore_index=True),
         metrics=metrics,
-        provenance=provenance(runs=runs, **shared, seconds=round(seconds, 1)),
+        provenance=provenance(
+            runs=[_file(entry) for record in groups for entry in record.provenance["runs"]],
+            **{name: first[name] for name in _SHARED},
+            seconds=round(seconds, 1),
+        ),
     )
 
 
 def _file(entry: Mapping[str, Any]) -> dict[str, Any]:
-    kept = ("run", "sha256", "from_scratch", "drop_rate", "optimizer", "lr", "steps", "seed")
-    return {name: entry[name] for name in (*kept, "train_loss")}
+    kept = ("run", "sha256", "from_scratch")
+    return {name: entry[name] for name in kept}

@@ -1,40 +1,92 @@
-"""The probes of the study: one record of linearity for every group of runs."""
+"""The probes of the study: linearity of every group of runs, feature creation, the rate curve."""
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import joblib
 import torch
 
 from core.records import Record, new_folder
-from probes.linearity import measure
+from probes.feature_creation import measure as feature_creation
+from probes.feature_creation.config import FeatureCreationConfig
+from probes.linearity import measure as linearity
 from probes.linearity_config import LinearityConfig
+from probes.options import RecordOptions
 from probes.partial import PartialResults
+from probes.rate_curve import measure as rate_curve
+from probes.rate_curve.config import RateCurveConfig
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained
 
 ALL_IMAGES = 2**31
+STACKED, TANGENT = 3, 128  # blocks and random tangent features of the rate curve
 
-log = logging.getLogger(__name__)
-
-
-def linearity_records(config: LinearStudyConfig, trained: Sequence[Trained]) -> dict[str, Record]:
-    """The record of every group, measured now, by several processes, or by an earlier call."""
-    groups = dict.fromkeys(one.group for one in trained)
-    options = [
-        _options(config, group, [t for t in trained if t.group == group]) for group in groups
-    ]
-    jobs = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
-    joblib.Parallel()(joblib.delayed(_measured)(one, jobs) for one in options)
-    return {group: Record.read(str(o.output)) for group, o in zip(groups, options, strict=True)}
+Measure = Callable[[Any], Record]
 
 
-def _options(config: LinearStudyConfig, group: str, trained: Sequence[Trained]) -> LinearityConfig:
+CREATION, CREATION_GRID, RATE = "creation", "creation-grid", "rate_curve"
+
+
+def probe_all(config: LinearStudyConfig, trained: Sequence[Trained]) -> dict[str, Record]:
+    """Every record by its name, measured now, by several processes, or by an earlier call.
+
+    The records of linearity have the names of the groups of runs.
+    """
+    compared = [one.run.output for one in trained if _is_plain(config, one)]
+    in_grid = [one.run.output for one in trained if one.group == GRID]
+    jobs: dict[str, tuple[Measure, RecordOptions]] = {
+        group: (linearity.measure, _linearity(config, trained, group))
+        for group in dict.fromkeys(one.group for one in trained)
+    }
+    jobs[CREATION] = (feature_creation.measure, _creation(config, CREATION, compared))
+    if in_grid:
+        jobs[CREATION_GRID] = (feature_creation.measure, _creation(config, CREATION_GRID, in_grid))
+    jobs[RATE] = (rate_curve.measure, _rate(config, compared[0]))
+    num = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
+    joblib.Parallel()(
+        joblib.delayed(_measured)(options, num, measure) for measure, options in jobs.values()
+    )
+    return {name: Record.read(str(options.output)) for name, (_, options) in jobs.items()}
+
+
+def _is_plain(config: LinearStudyConfig, one: Trained) -> bool:
+    return one.group != GRID and one.run.drop_rate == min(config.drop_rates)
+
+
+def _creation(config: LinearStudyConfig, name: str, runs: Sequence[str]) -> FeatureCreationConfig:
+    return FeatureCreationConfig(
+        checkpoints=tuple(runs),
+        output=str(Path(config.output) / "records" / name),
+        samples=config.samples,
+        cache=config.cache,
+        device=config.device,
+        workers=config.workers,
+    )
+
+
+def _rate(config: LinearStudyConfig, run: str) -> RateCurveConfig:
+    """On the pretrained network and on the inputs of model (1), one environment held out."""
+    return RateCurveConfig(
+        checkpoints=(run,),
+        stacked=STACKED,
+        tangent=TANGENT,
+        output=str(Path(config.output) / "records" / RATE),
+        samples=config.samples,
+        cache=config.cache,
+        device=config.device,
+        workers=config.workers,
+    )
+
+
+def _linearity(
+    config: LinearStudyConfig, trained: Sequence[Trained], group: str
+) -> LinearityConfig:
     """R2 at the fine-tuned weights and the training space; the rest of the probe at its least."""
-    twins = [twin.output for one in trained for twin in one.twins]
+    members = [one for one in trained if one.group == group]
+    twins = [twin.output for one in members for twin in one.twins]
     return LinearityConfig(
-        finetuned=tuple(one.run.output for one in trained),
+        finetuned=tuple(one.run.output for one in members),
         twins=tuple(twins) or ("none",),
         output=str(Path(config.output) / "linearity" / group),
         samples=config.samples or ALL_IMAGES,
@@ -49,7 +101,7 @@ def _options(config: LinearStudyConfig, group: str, trained: Sequence[Trained]) 
     )
 
 
-def _measured(options: LinearityConfig, jobs: int) -> None:
+def _measured(options: RecordOptions, jobs: int, measure: Measure = linearity.measure) -> None:
     output = Path(str(options.output))
     if output.exists():
         return
