@@ -120,16 +120,16 @@ def masksembles(rate: float, seed: int) -> Noise:
         InputError: If the rate is not in [0, 1).
     """
     check_drop_rate(rate)
+    masks_of = torch.compiler.disable(fixed_masks)
 
     def noise(features: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
-        masks = fixed_masks(rate, features.shape[1], seed).to(features)  # type: ignore[call-arg]
+        masks = masks_of(rate, features.shape[1], seed).to(features)  # type: ignore[call-arg]
         chosen = torch.randint(len(masks), (len(features),), device=features.device)
         return features * masks[chosen]
 
     return noise
 
 
-@torch.compiler.disable
 @functools.cache
 def fixed_masks(rate: float, width: int, seed: int) -> Float[Tensor, "M D"]:
     r"""The masks of a run: each keeps as many units, each unit is in as many masks (or one more).

@@ -142,7 +142,11 @@ def _forward(config: TrainConfig, model: Module) -> Module:
         return TangentModel(model)
     if config.noise == "mixout":
         model = Mixout(model, config.drop_rate)
-    return torch.compile(model) if config.compile else model  # type: ignore[return-value]
+    if not config.compile:
+        return model
+    # What was compiled for an earlier run is used again, wherever that run had its noise.
+    torch.compiler.reset()
+    return torch.compile(model)  # type: ignore[return-value]
 
 
 def resume(progress: Progress, saved: dict[str, Any], folder: RunFolder) -> None:

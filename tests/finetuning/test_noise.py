@@ -4,10 +4,23 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
 from torch.testing import assert_close
 
 from core.errors import InputError
-from finetuning.noise import check_drop_rate, dropout
+from finetuning.noise import (
+    BLOCK,
+    FEWEST_MASKS,
+    FeatureNoise,
+    batch_masks,
+    block_masks,
+    check_drop_rate,
+    dropout,
+    feature_noise,
+    fixed_masks,
+    gaussian,
+    masksembles,
+)
 
 RATES = [0.0, 0.5, 0.9, 0.99]
 
@@ -76,3 +89,86 @@ def test_a_rate_outside_the_unit_interval_is_refused(rate: float) -> None:
     for refuse in (check_drop_rate, dropout):
         with pytest.raises(InputError, match=f"{rate}; expected 0 <= rate < 1"):
             refuse(rate)
+
+
+RIVALS = ["dropout", "gaussian", "masksembles", "block", "batch"]
+
+
+def assert_mean(draws: Tensor, expected: Tensor) -> None:
+    """The mean over the first axis is as expected, up to five of its standard errors."""
+    error = draws.std(0) / len(draws) ** 0.5
+    assert ((draws.mean(0) - expected).abs() <= 5 * error + 1e-12).all()
+
+
+@pytest.mark.parametrize("kind", RIVALS)
+@pytest.mark.parametrize("rate", [0.5, 0.9])
+def test_the_mean_over_draws_is_what_came_in(kind: FeatureNoise, rate: float) -> None:
+    features, noise = torch.randn(2, 21), feature_noise(kind, rate)  # blocks of 8, 8 and 5
+
+    draws = torch.stack([noise(features) for _ in range(2_000)])
+
+    assert_mean(draws, features)
+
+
+@pytest.mark.parametrize("kind", RIVALS)
+def test_at_rate_zero_nothing_changes(kind: FeatureNoise) -> None:
+    features = torch.randn(5, 21)
+    assert_close(feature_noise(kind, 0.0)(features), features)
+
+
+@pytest.mark.parametrize("kind", RIVALS)
+def test_every_rival_refuses_a_rate_of_one(kind: FeatureNoise) -> None:
+    with pytest.raises(InputError, match="1.0; expected 0 <= rate < 1"):
+        feature_noise(kind, 1.0)
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "block", "batch"])
+@pytest.mark.parametrize("rate", [0.5, 0.9])
+def test_rivals_have_the_variance_of_dropout(kind: FeatureNoise, rate: float) -> None:
+    noise, ones = feature_noise(kind, rate), torch.ones(1, 8)
+    squares = torch.stack([(noise(ones) - 1).square() for _ in range(2_000)])
+
+    assert_mean(squares, torch.tensor(rate / (1 - rate)))
+
+
+def test_gaussian_noise_is_fresh_for_every_example_and_feature_and_drops_nothing() -> None:
+    drawn = gaussian(0.5)(torch.ones(4_000, 6))
+
+    assert drawn.unique().numel() == drawn.numel() and (drawn != 0).all()
+    assert_close(torch.corrcoef(drawn.T), torch.eye(6), rtol=0, atol=5 / 4_000**0.5)
+
+
+def test_a_batch_shares_its_mask_and_the_next_one_has_another() -> None:
+    noise = batch_masks(0.5)
+    first, second = noise(torch.ones(7, 100)), noise(torch.ones(7, 100))
+
+    assert torch.equal(first, first[:1].expand(7, 100))
+    assert not torch.equal(first, second)
+
+
+def test_blocks_of_neighbours_share_their_fate() -> None:
+    drawn = block_masks(0.5)(torch.ones(500, 3 * BLOCK + 1))
+    blocks = drawn[:, :-1].view(500, 3, BLOCK)
+
+    assert torch.equal(blocks, blocks[..., :1].expand_as(blocks))
+    fates = torch.cat([blocks[..., 0], drawn[:, -1:]], 1)  # the rest is a block of its own
+    assert_close(torch.corrcoef(fates.T), torch.eye(4), rtol=0, atol=5 / 500**0.5)
+
+
+@pytest.mark.parametrize(("rate", "width"), [(0.9, 512), (0.5, 64), (0.7, 10), (0.95, 33)])
+def test_fixed_masks_keep_as_many_units_and_use_every_unit_alike(rate: float, width: int) -> None:
+    masks = fixed_masks(rate, width, seed=3)
+    kept, uses = (masks > 0).sum(1), (masks > 0).sum(0)
+
+    assert len(masks) >= FEWEST_MASKS
+    assert (kept == math.ceil(round((1 - rate) * width, 6))).all()
+    assert uses.min() >= 1 and uses.max() - uses.min() <= 1
+    assert_close(masks.mean(0), torch.ones(width))  # unbiased exactly, not only in the long run
+
+
+def test_masksembles_gives_every_example_one_of_the_masks_of_the_run() -> None:
+    drawn = masksembles(0.5, seed=1)(torch.ones(200, 20))
+
+    masks = fixed_masks(0.5, 20, seed=1)
+    assert {tuple(row) for row in drawn.tolist()} == {tuple(row) for row in masks.tolist()}
+    assert not torch.equal(masks, fixed_masks(0.5, 20, seed=2))
