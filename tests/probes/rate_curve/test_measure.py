@@ -72,8 +72,8 @@ def test_values_are_those_of_the_functions(tmp_path: Path) -> None:
 def test_the_command_writes_a_record_with_its_pdf(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    written = write_features(tmp_path, "text")
-    flags = ["--features", written["features"][0], "--labels", written["labels"]]
+    write_features(tmp_path, "text")
+    flags = ["--features", str(tmp_path / "text.npy"), "--labels", str(tmp_path / "labels.npy")]
     options = ["--rates", "[0.5]", "--steps", "8", "--repeats", "2", "--losses", "[squared]"]
     output = tmp_path / "curve"
     monkeypatch.setattr("sys.argv", ["x", *flags, *options, "--output", str(output)])
