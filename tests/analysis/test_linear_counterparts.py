@@ -49,7 +49,7 @@ def test_differences_are_means_of_pairs_of_equal_environment_and_seed() -> None:
     differences = model - network
     assert found.mean.value == pytest.approx(differences.mean())
     assert found.mean.num == len(differences) == 4 * len(SEEDS)
-    assert found.runs == tuple(sorted(runs.index[runs["selection"] == "best"]))
+    assert found.runs == tuple(sorted(runs.query("selection == 'best'").index))
 
 
 def test_rates_are_compared_apart() -> None:
