@@ -8,9 +8,9 @@ import joblib
 import torch
 
 from core.records import Record, new_folder
+from probes import linearity
 from probes.feature_creation import measure as feature_creation
 from probes.feature_creation.config import FeatureCreationConfig
-from probes.linearity import measure as linearity
 from probes.linearity_config import LinearityConfig
 from probes.options import RecordOptions
 from probes.partial import PartialResults
