@@ -12,9 +12,11 @@ import re
 import signal
 import sys
 import warnings
+from argparse import ArgumentError
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
+from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -44,6 +46,39 @@ def parse(
     words = sys.argv[1:] if argv is None else argv
     values = parser.parse_args(_normalise(words, config_class))
     return config_class(**_arguments(values))
+
+
+def typed_option(config_class: type, name: str, value: object) -> Any:  # ruff: ignore[any-type]
+    """A value from YAML or Python as the option of that name takes it on the command line.
+
+    A single word is a list of one where the option is a list.
+
+    Raises:
+        InputError: If it has the wrong type.
+
+    Example:
+        >>> from core.options import DataOptions
+        >>> typed_option(DataOptions, "envs", "photo")
+        ('photo',)
+    """
+    annotation = next(f.type for f in fields(config_class) if f.name == name)
+    if isinstance(value, tuple):
+        value = list(value)
+    elif _is_tuple(annotation) and value is not None and not isinstance(value, list):
+        value = [value]
+    parser = _option_parser(config_class)
+    try:
+        return parser.parse_object({name: value}).as_dict()[name]
+    except ArgumentError as error:
+        kind = getattr(annotation, "__name__", str(annotation).replace("typing.", ""))
+        raise InputError(f"{name} is {value!r}; {kind} was expected") from error
+
+
+@cache
+def _option_parser(config_class: type) -> ArgumentParser:
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(config_class)
+    return parser
 
 
 def _program() -> str:

@@ -162,14 +162,15 @@ def held(lock: Path) -> Generator[bool, None, None]:
 
 @contextmanager
 def _locked(folder: Path) -> Generator[bool, None, None]:
-    """Hold the lock of a folder, and say whether it was free.
+    """Hold the lock of a folder or a file, and say whether it was free.
 
     Some network file systems lock no folder; there it counts as held, and nothing is removed.
     """
     if fcntl is None:
         yield False
         return
-    handle = os.open(folder, os.O_RDONLY)
+    # Over NFS only what is open for writing can be locked, and no folder can be.
+    handle = os.open(folder, os.O_RDONLY if folder.is_dir() else os.O_RDWR)
     try:
         was_free = False
         with contextlib.suppress(OSError):

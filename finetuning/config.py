@@ -1,7 +1,9 @@
 """What one fine-tuning run is made of: its options and the protocols they default to."""
 
+import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from typing import Literal
 
 from core.errors import InputError
@@ -207,8 +209,7 @@ def resolve(config: TrainConfig) -> TrainConfig:
 
 
 def _rate_keeping(kept: int, config: TrainConfig) -> float:
-    model = create_model(config.model, num_classes=2, **(config.model_kwargs or {}))
-    width = classifier(model).weight.shape[1]
+    width = _num_features(config.model, json.dumps(config.model_kwargs or {}, sort_keys=True))
     rate = 1 - kept / width
     if rate < 0:
         raise InputError(
@@ -221,3 +222,10 @@ def _rate_keeping(kept: int, config: TrainConfig) -> float:
             f"rate of {rate:g}; one of them was expected: leave the other out"
         )
     return rate
+
+
+@cache
+def _num_features(model: str, model_kwargs: str) -> int:
+    """Width of the penultimate representation; a sweep asks for it at every run."""
+    network = create_model(model, num_classes=2, **json.loads(model_kwargs))
+    return classifier(network).weight.shape[1]

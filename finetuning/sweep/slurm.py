@@ -1,0 +1,82 @@
+"""The runs of a sweep as tasks of a SLURM job array, by submitit (extra `slurm`)."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from core.errors import InputError
+from finetuning.sweep.backends import extra
+from finetuning.sweep.names import RunConfig
+from finetuning.sweep.running import Job, Outcome
+
+LOGS = ".slurm"
+_LOOK_EVERY = 2.0  # seconds
+
+
+class Task(Job):
+    """A run that goes on where it stopped when its task is preempted or runs out of time."""
+
+    def checkpoint(self) -> Any:  # ruff: ignore[any-type] - submitit is an extra
+        """What submitit queues in its place."""
+        return extra("submitit.helpers", "slurm").DelayedSubmission(self)
+
+
+class Slurm:
+    """Every run a task of one job array.
+
+    Args:
+        max_jobs: At most so many tasks at a time.
+        parameters: Of submitit's executor, such as `slurm_partition` and `timeout_min`.
+        cluster: `slurm`, or `local` for processes of this machine, as in tests.
+
+    Raises:
+        InputError: If there is no submitit, no SLURM, or no such parameter.
+    """
+
+    def __init__(
+        self, max_jobs: int, parameters: Mapping[str, Any], cluster: str = "slurm"
+    ) -> None:
+        self.jobs, self.cluster = max_jobs, cluster
+        self.parameters = dict(parameters)
+        if cluster == "slurm":
+            self.parameters["slurm_array_parallelism"] = max_jobs
+        self._executor(Path(LOGS))  # refuses what does not fit before anything is written
+
+    def _executor(self, logs: Path) -> Any:  # ruff: ignore[any-type] - submitit is an extra
+        submitit = extra("submitit", "slurm")
+        try:
+            executor = submitit.AutoExecutor(folder=logs, cluster=self.cluster)
+            executor.update_parameters(**self.parameters)
+        except (RuntimeError, NameError, TypeError, ValueError) as error:
+            reason = " ".join(str(error).split())
+            raise InputError(
+                f"--backend slurm cannot be used ({reason:.300}); a machine "
+                "that submits to SLURM, and --slurm with parameters of submitit's executor, were "
+                "expected: mend --slurm or choose another --backend"
+            ) from error
+        return executor
+
+    def outcomes(self, configs: Sequence[RunConfig], root: Path) -> Iterator[Outcome]:
+        """See `finetuning.sweep.backends.Backend`."""
+        executor = self._executor(root / LOGS)
+        with executor.batch():
+            waiting = {executor.submit(Task(config, root)): config for config in configs}
+        while waiting:
+            ended = [job for job in waiting if job.done()]
+            for job in ended:
+                yield _outcome(job, Path(waiting.pop(job).output))
+            time.sleep(0.0 if ended else _LOOK_EVERY)
+
+
+def _outcome(job: Any, folder: Path) -> Outcome:  # ruff: ignore[any-type] - submitit is an extra
+    error = job.exception()
+    if error is None:
+        return job.result()
+    reason = " ".join(str(error).split())
+    return Outcome(
+        folder,
+        0.0,
+        f"task {job.job_id} of SLURM ended without a result ({reason:.200}); a task that ends was "
+        f"expected: see '{job.paths.stderr}'",
+    )
