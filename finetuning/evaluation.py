@@ -1,21 +1,29 @@
 """Accuracy of a network in every environment: inside and outside the training distribution."""
 
 import statistics
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
 from torch.nn import Module
+from torch.nn.functional import cross_entropy
+from torch.optim.swa_utils import update_bn
 
+from core.datasets import Key
 from core.device import autocast
 from core.loaders import InOrder, image_loader
-from finetuning.batches import on_device
+from finetuning.batches import on_device, training_batches
 from finetuning.config import TrainConfig
 from finetuning.setup import Setup
 
 EVALUATION_BATCH = 128
+STATISTICS_BATCHES = 100
 Correct = Bool[np.ndarray, " N"]
+T = TypeVar("T")
 
 
 def evaluate(config: TrainConfig, setup: Setup, forward: Module) -> dict[str, Correct]:
@@ -31,27 +39,70 @@ def evaluate(config: TrainConfig, setup: Setup, forward: Module) -> dict[str, Co
     }
 
 
-@torch.no_grad()
 def _correct(
     config: TrainConfig, setup: Setup, forward: Module, name: str, *, is_training: bool
 ) -> Correct:
+    augmented = bool(config.augment_iid) and is_training
+    return torch.cat(
+        [
+            logits.argmax(1).eq(labels).cpu()
+            for logits, labels in outputs(config, setup, forward, name, augmented=augmented)
+        ]
+    ).numpy()
+
+
+@torch.no_grad()
+def outputs(
+    config: TrainConfig,
+    setup: Setup,
+    forward: Callable[[Float[Tensor, "B ..."]], T],
+    name: str,
+    *,
+    augmented: bool = False,
+    images: Int64[np.ndarray, " N"] | None = None,
+    draw: int = 0,
+) -> Iterator[tuple[T, Int64[Tensor, " B"]]]:
+    """What a function returns for the images of an environment, batch by batch, with the labels.
+
+    Args:
+        config: The run.
+        setup: Its images.
+        forward: The network, or any function of a batch of images.
+        name: The environment.
+        augmented: Whether the images pass through the training augmentation.
+        images: Which images; by default the held-out ones of a training environment, all others.
+        draw: Another number, another augmentation.
+    """
     assert config.transform is not None
-    environment = setup.domains.environments[name]
+    if images is None:
+        everything = np.arange(len(setup.domains.environments[name]))
+        images = setup.held_out[name] if name in setup.train else everything
     index = list(setup.domains.environments).index(name)
-    images = setup.held_out[name] if is_training else np.arange(len(environment))
     loader = image_loader(
         setup.domains,
-        InOrder(index, images, EVALUATION_BATCH),
+        _Drawn(InOrder(index, images, EVALUATION_BATCH), draw * len(images)),
         config.transform,
         setup.data_config,
-        training=bool(config.augment_iid) and is_training,
+        training=augmented,
         workers=config.workers,
     )
-    right = []
     for x, y in on_device(loader, setup.device, channels_last=config.channels_last):
         with autocast(setup.device, config.amp):
-            right.append(forward(x).argmax(1).eq(y).cpu())
-    return torch.cat(right).numpy()
+            yield forward(x), y
+
+
+class _Drawn:
+    """The same images with other seeds of their augmentation."""
+
+    def __init__(self, batches: InOrder, first: int) -> None:
+        self.batches, self.first = batches, first
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for keys in self.batches:
+            yield [key._replace(seed=key.seed + self.first) for key in keys]
 
 
 def summary(correct: dict[str, Correct], setup: Setup) -> dict[str, Any]:
@@ -70,3 +121,24 @@ def summary(correct: dict[str, Correct], setup: Setup) -> dict[str, Any]:
         "ood_in_accuracy": statistics.fmean(inside.values()) if inside else None,
         "accuracy": {**iid, **ood},
     }
+
+
+def held_out_loss(config: TrainConfig, setup: Setup, forward: Module) -> float:
+    """Cross-entropy on the held-out images, un-augmented: its mean over training environments."""
+    forward.eval()
+    losses = []
+    for name in setup.train:
+        batches = outputs(config, setup, forward, name)
+        each = [cross_entropy(f, y, reduction="none") for f, y in batches]
+        losses.append(torch.cat(each).mean().item())
+    return statistics.fmean(losses)
+
+
+def estimate_statistics(config: TrainConfig, setup: Setup, model: Module) -> None:
+    """BatchNorm statistics of the weights as they are now, from batches of the run.
+
+    Does nothing where the run kept them frozen: then they are the pretrained network's.
+    """
+    if not config.freeze_bn:
+        batches = training_batches(replace(config, steps=STATISTICS_BATCHES), setup, first_step=1)
+        update_bn(batches, model)
