@@ -29,6 +29,8 @@ class _Options(TypedDict):
     tangent: NotRequired[bool]
     linear_blocks: NotRequired[int]
     head_lr_factor: NotRequired[float]
+    noise: NotRequired[str]
+    placement: NotRequired[str]
     lr: float | list[float]
     weight_decay: float | list[float]
 
@@ -82,6 +84,8 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
         "split": options["split_seed"],
         "from_scratch": options["pretrained"] == "none",
         "head_lr_factor": options.get("head_lr_factor", 1.0),
+        "noise": options.get("noise", "dropout"),
+        "placement": options.get("placement", "head"),
         "train_size": facts.get("train_size", pd.NA),
     } | {name: options[name] for name in ("drop_rate", "pretrained", "seed", "steps")}
     lines = read_json_lines(folder / "metrics.jsonl", _Evaluation)

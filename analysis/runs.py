@@ -40,8 +40,9 @@ COLUMNS = {
     "run": Column("string", "name of the run, such as its folder", ""),
     "dataset": Column("string", "name of the data set"),
     "method": Column("string", "erm, dropout, ensemble_trajectory, average_final, tangent, ..."),
-    "drop_rate": Column("float64", "rate of the noise before the head, 0 for none"),
+    "drop_rate": Column("float64", "rate of the noise, 0 for none"),
     "noise": Column("string", "kind of that noise", "dropout"),
+    "placement": Column("string", "where the noise acts: head, stages or blocks", "head"),
     "env": Column("string", "environment held out, on which `ood` was measured"),
     "cell": Column("string", "name of the cell of learning rate and weight decay"),
     "lr": Column("float64", "learning rate", UNKNOWN),
@@ -56,6 +57,7 @@ COLUMNS = {
     "iid": Column("float64", "accuracy on held-out examples of the training environments"),
     "ood": Column("float64", "accuracy on the environment held out"),
     "selection": Column("string", "`best` (i.i.d. accuracy) or `final` step", "final"),
+    "ensemble_size": Column("Int64", "models that were averaged, 1 for a single run", 1),
     "seconds": Column("float64", "wall time of the fine-tuning", UNKNOWN),
 }
 ACCURACIES = ("iid", "ood")

@@ -8,14 +8,17 @@ ensemble_trajectory, average_trajectory
     Outputs, or weights, of the checkpoints of one run; one row a run, with its cell and seed.
 ensemble_final, average_final
     Those of all runs at a rate; one row an environment, whatever cell and seed it is given.
+ensemble_subset, average_subset
+    Those of `ensemble_size` runs drawn from all at a rate; `seed` numbers the draws. No claim is
+    about them.
 linear, tangent
     The paper's linear model (1), and the first-order expansion, trained as the runs are.
 
 Every row carries its setting: pretrained weights, steps, training size. Unless a claim is about
-them, runs from scratch, of another noise, with another head factor than 1 or away from the main
-setting, which is the most frequent one of an environment, are left out. Single runs count at the
-`best` step by i.i.d. accuracy where a study has it, as in the paper, else at the `final` one; so
-do other methods that have rows at both.
+them, runs from scratch, of another noise or placement, with another head factor than 1 or away
+from the main setting, which is the most frequent one of an environment, are left out. Single runs
+count at the `best` step by i.i.d. accuracy where a study has it, as in the paper, else at the
+`final` one; so do other methods that have rows at both.
 """
 
 import math
@@ -36,14 +39,15 @@ ENSEMBLES = ("ensemble_trajectory", "ensemble_final")
 AVERAGES = ("average_trajectory", "average_final")
 TRAJECTORIES = (ENSEMBLES[0], AVERAGES[0])
 FINALS = (ENSEMBLES[1], AVERAGES[1])
+HEAD_DROPOUT = "noise == 'dropout' and placement == 'head'"
 MAIN = ["pretrained", "steps", "train_size"]
 # Averages are of whole runs: which step counts is a choice about single runs.
 ON = (*KEYS, *(name for name in SETTING if name != "selection"))
 
 
 def pretrained_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """Runs with dropout or without noise, pretrained, at one step each."""
-    return _one_step(runs.query("noise == 'dropout' and not from_scratch"))
+    """Runs with dropout at the head or without noise, pretrained, at one step each."""
+    return _one_step(runs.query(f"{HEAD_DROPOUT} and not from_scratch"))
 
 
 def sized_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -58,7 +62,7 @@ def main_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 def scratch_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs from random weights with dropout or without noise, at one step each."""
-    found = _one_step(runs.query("noise == 'dropout' and from_scratch and head_lr_factor == 1"))
+    found = _one_step(runs.query(f"{HEAD_DROPOUT} and from_scratch and head_lr_factor == 1"))
     if found.empty:
         raise InputError("no run is from scratch")
     return found

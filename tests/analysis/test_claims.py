@@ -90,8 +90,8 @@ def test_runs_of_other_settings_are_left_out() -> None:
     kept = main_runs(runs)
     assert set(kept["train_size"]) == {1000} and set(kept["pretrained"]) == {"rich"}
     assert set(kept["head_lr_factor"]) == {1.0} and not kept["from_scratch"].any()
-    other = runs.assign(noise="gaussian", ood=0.1)
-    both = check_runs(pd.concat([runs, other]))
+    others = [runs.assign(noise="gaussian", ood=0.1), runs.assign(placement="stages", ood=0.1)]
+    both = check_runs(pd.concat([runs, *others]))
     assert len(main_runs(both)) == len(kept)
     assert _of(both, "C1").estimate == _of(runs, "C1").estimate
 

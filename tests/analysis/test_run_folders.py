@@ -58,6 +58,13 @@ def test_methods_are_told_apart_by_their_options(tmp_path: Path) -> None:
     assert runs["method"].tolist()[::2] == ["erm", "tangent", "dropout"]
 
 
+def test_noise_and_its_placement_are_told(tmp_path: Path) -> None:
+    rival = write(tmp_path / "rival", RUN, noise="gaussian", placement="stages")
+    runs = runs_of_folders([write(tmp_path / "usual", RUN), rival])
+    found = runs.query("selection == 'best'")[["noise", "placement"]].to_numpy().tolist()
+    assert found == [["dropout", "head"], ["gaussian", "stages"]]
+
+
 def test_of_a_grid_best_and_final_may_be_different_fits(tmp_path: Path) -> None:
     grid = [
         line(0, 0.1, 0.1, weight_decay=0.01),

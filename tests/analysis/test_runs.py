@@ -20,6 +20,7 @@ def test_columns_that_are_left_out_have_their_defaults() -> None:
     assert set(COLUMNS) <= set(runs.columns)
     row = runs.iloc[3]
     assert (row["noise"], row["head_lr_factor"], row["selection"]) == ("dropout", 1.0, "final")
+    assert (row["placement"], row["ensemble_size"]) == ("head", 1)
     assert pd.isna(row["steps"]) and not row["from_scratch"]
     assert runs["run"].tolist() == [str(number) for number in range(len(runs))]
 
