@@ -20,12 +20,12 @@ from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained
 
 ALL_IMAGES = 2**31
-STACKED, TANGENT = 3, 128  # blocks and random tangent features of the rate curve
-
-Measure = Callable[[Any], Record]
-
+# Of the rate curve: blocks, random tangent features of each output, dropout rates.
+STACKED, TANGENT, RATES = 3, 32, (0.0, 0.5, 0.9, 0.99)
 
 CREATION, CREATION_GRID, RATE = "creation", "creation-grid", "rate_curve"
+
+Measure = Callable[[Any], Record]
 
 
 def probe_all(config: LinearStudyConfig, trained: Sequence[Trained]) -> dict[str, Record]:
@@ -71,6 +71,7 @@ def _rate(config: LinearStudyConfig, run: str) -> RateCurveConfig:
         checkpoints=(run,),
         stacked=STACKED,
         tangent=TANGENT,
+        rates=RATES,
         output=str(Path(config.output) / "records" / RATE),
         samples=config.samples,
         cache=config.cache,
