@@ -184,8 +184,8 @@ def _wise(kitchen: Kitchen) -> dict[str, Tensor]:
     start, end = member.state("init"), member.state(kitchen.config.weights)
     for alpha in kitchen.config.alphas:
         line = kitchen.measure_average(interpolate(start, end, alpha), alpha=alpha, chosen=False)
-        shown = {name: line[name] for name in ("alpha", "iid_accuracy", "ood_accuracy")}
-        log.info("%s", ", ".join(f"{name} {value}" for name, value in shown.items()))
+        shown = {n: line[n] for n in ("iid_accuracy", "ood_accuracy") if line[n] is not None}
+        log.info("alpha %g: %s", alpha, ", ".join(f"{n} {v:.3f}" for n, v in shown.items()))
     best = max(kitchen.trace, key=lambda line: line["iid_accuracy"])
     best["chosen"] = True
     return interpolate(start, end, best["alpha"])

@@ -2,13 +2,15 @@
 
 import copy
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import BatchNorm1d, Linear, Module, Sequential
 from torch.testing import assert_close
 
-from finetuning.averaging import RunningAverage
+from core.errors import InputError
+from finetuning.averaging import RunningAverage, average, interpolate
 
 
 def network() -> Module:
@@ -99,3 +101,43 @@ def test_single_precision_stays_close_over_many_steps() -> None:
 
     assert average.state["w"].dtype == torch.float32
     assert_close(average.state["w"], values.double().mean(0).float(), rtol=0, atol=2e-6)
+
+
+def test_the_average_of_linear_networks_is_their_ensemble() -> None:
+    networks = [Linear(5, 3) for _ in range(4)]
+    x = torch.randn(7, 5)
+    mean = Linear(5, 3)
+    mean.load_state_dict(average(network.state_dict() for network in networks))
+
+    assert_close(mean(x), torch.stack([network(x) for network in networks]).mean(0))
+
+
+def test_an_average_of_several_is_that_along_a_run_and_leaves_them_alone() -> None:
+    states, running = wander(network(), 4), RunningAverage()
+    for state in states:
+        running.update(state)
+    before = copy.deepcopy(states)
+
+    mean = average(states)
+    assert all(torch.equal(mean[name], tensor) for name, tensor in running.state.items())
+    for state, kept in zip(states, before, strict=True):
+        assert all(torch.equal(state[name], tensor) for name, tensor in kept.items())
+
+
+def test_the_path_has_the_weights_at_its_ends_and_their_average_in_the_middle() -> None:
+    start, end = wander(network(), 2)
+    for alpha, expected in ((0.0, start), (1.0, end), (0.5, average([start, end]))):
+        found = interpolate(start, end, alpha)
+        assert found["1.num_batches_tracked"].item() == 2  # a counter: the end's
+        for name, tensor in found.items():
+            if tensor.is_floating_point():
+                assert_close(tensor, expected[name])
+
+
+def test_weights_of_other_networks_and_no_weights_are_refused() -> None:
+    states = [Linear(3, 2).state_dict(), Linear(4, 2).state_dict()]
+    for refuse in (lambda: average(states), lambda: interpolate(*states, 0.5)):
+        with pytest.raises(InputError, match="differ in the tensors weight .1 in all"):
+            refuse()
+    with pytest.raises(InputError, match="at least one set was expected"):
+        average([])
