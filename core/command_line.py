@@ -23,6 +23,7 @@ from typing import Any, TypeVar, get_args, get_origin
 import yaml
 from jsonargparse import ArgumentParser, Namespace, set_parsing_settings
 
+from core.documents import described
 from core.errors import InputError
 
 Config = TypeVar("Config")
@@ -70,8 +71,7 @@ def typed_option(config_class: type, name: str, value: object) -> Any:  # ruff: 
     try:
         return parser.parse_object({name: value}).as_dict()[name]
     except ArgumentError as error:
-        kind = getattr(annotation, "__name__", str(annotation).replace("typing.", ""))
-        raise InputError(f"{name} is {value!r}; {kind} was expected") from error
+        raise InputError(f"{name} is {value!r}; {described(annotation)} was expected") from error
 
 
 @cache

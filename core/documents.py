@@ -84,7 +84,7 @@ def check_entries(found: object, schema: type[Document], where: str) -> Document
     for name, kind in kinds.items():
         if name in found and not _fits(found[name], kind):
             shown = f"{found[name]!r:.60}"
-            raise damaged(where, f"says {name}: {shown}, where {_described(kind)} belongs")
+            raise damaged(where, f"says {name}: {shown}, where {described(kind)} belongs")
     return found  # type: ignore[return-value]
 
 
@@ -118,15 +118,21 @@ def _fits(value: object, kind: Any) -> bool:  # ruff: ignore[any-type] - any ann
     return kind is Any or isinstance(value, (int, float) if kind is float else kind)
 
 
-def _described(kind: Any) -> str:  # ruff: ignore[any-type] - any annotation
+def described(kind: Any) -> str:  # ruff: ignore[any-type] - any annotation
+    """What a value of this type is, in words.
+
+    Example:
+        >>> described(Literal["sgd", "adamw"] | None), described(tuple[float, ...])
+        ('sgd or adamw or null', 'a list')
+    """
     if kind in _KINDS:
         return _KINDS[kind]
     origin, args = get_origin(kind), get_args(kind)
     if origin in {Union, UnionType}:
-        return " or ".join(_described(arg) for arg in args)
+        return " or ".join(described(arg) for arg in args)
     if origin is Literal:
         return " or ".join(map(str, args))
-    return "a list" if origin is list else "names with values"
+    return "a list" if origin in {list, tuple} else "names with values"
 
 
 def _in_one_line(error: Exception) -> str:

@@ -121,7 +121,9 @@ def unreadable_images(root: Path, ids: Sequence[str]) -> list[str]:
         root: The folder that `ids` are relative to.
         ids: Relative paths.
     """
-    with ThreadPoolExecutor() as threads:
+    # Where several processes share a machine, this says what is the share of one.
+    share = os.environ.get("OMP_NUM_THREADS", "")
+    with ThreadPoolExecutor(int(share) if share.isdecimal() else None) as threads:
         results = threads.map(lambda image_id: _can_be_decoded(root / image_id), ids)
         progress = tqdm(
             zip(ids, results, strict=True),

@@ -11,15 +11,16 @@ from jaxtyping import Int64
 from timm.data.config import resolve_model_data_config
 from torch.nn import Module
 
-from core.checkpoints import load_checkpoint, sha256
+from core.checkpoints import sha256
 from core.device import select_device
-from core.domains import Domains, first_share, holdout, load_domains
+from core.domains import Domains, first_share, holdout
 from core.errors import InputError
 from core.glyphnet import WEIGHTS
 from core.loaders import check_transform
 from core.models import check_network, classifier, create_model
 from core.records import provenance
 from finetuning.config import TrainConfig
+from finetuning.shared import TIMM, pretrained_network, shared_domains
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +57,7 @@ def prepare(config: TrainConfig) -> Setup:
         InputError: If options, images or checkpoint do not fit each other.
     """
     device = select_device(config.device)
-    domains = load_domains(config.data, envs=config.envs, skip_unreadable=config.skip_unreadable)
+    domains = shared_domains(config.data, config.envs, skip_unreadable=config.skip_unreadable)
     train_envs = training_environments(config, domains)
     assert config.split_seed is not None
     splits = {name: holdout(e, config.split_seed) for name, e in domains.environments.items()}
@@ -107,10 +108,10 @@ def build_model(config: TrainConfig, num_classes: int) -> Module:
     """
     kwargs = config.model_kwargs or {}
     torch.manual_seed(config.seed)
-    from_timm = config.pretrained == "timm"
-    model = create_model(config.model, num_classes, pretrained=from_timm, **kwargs)
-    if not from_timm and not config.from_scratch:
-        load_checkpoint(model, WEIGHTS.get(config.pretrained, config.pretrained))
+    if config.from_scratch:
+        model = create_model(config.model, num_classes, **kwargs)
+    else:
+        model = pretrained_network(config.model, num_classes, kwargs, config.pretrained)
     torch.manual_seed(config.seed)
     classifier(model).reset_parameters()  # PyTorch's default, as in the paper's code
     return model
@@ -149,7 +150,7 @@ def _facts(
     config: TrainConfig, domains: Domains, train: Mapping[str, Indices], device: torch.device
 ) -> dict[str, Any]:
     weights = WEIGHTS.get(config.pretrained, config.pretrained)
-    is_file = config.pretrained not in {"none", "timm"}
+    is_file = config.pretrained not in {"none", TIMM}
     return provenance(
         data_fingerprint=domains.fingerprint,
         pretrained_sha256=sha256(weights) if is_file else None,

@@ -20,7 +20,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 
@@ -42,9 +42,9 @@ class Grid:
         exclude: Combinations that are left out; each names some of the options.
     """
 
-    command: Literal["train", "linear"] = "train"
+    command: str = "train"
     options: Options = field(default_factory=dict)
-    vary: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    vary: Options = field(default_factory=dict)
     exclude: Sequence[Options] = ()
 
     def cells(self) -> list[RunConfig]:

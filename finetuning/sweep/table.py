@@ -25,7 +25,7 @@ INDEX, FRAME = "runs.csv", "runs.parquet"
 # Options that columns of the runs frame hold, in one way or another.
 _TOLD = WITHOUT_EFFECT | {
     *("data", "test_env", "split_seed", "train_fraction", "pretrained", "seed", "preset"),
-    *("drop_rate", "noise", "placement", "tied_masks", "tangent", "linear_blocks"),
+    *("drop_rate", "noise", "placement", "tangent", "linear_blocks"),
     *("lr", "weight_decay", "head_lr_factor", "steps", "milestones"),
 }
 
@@ -138,7 +138,6 @@ def runs_frame(
         frame = runs_of_folders([folder])
         more = [f", {name} {_cell(own[name])}" for name in varied if name in own]
         frame["cell"] += "".join(more)
-        frame["noise"] = _noise(own)
         frames.append(frame)
     runs = pd.concat(frames, ignore_index=True)
     runs["seconds"] = pd.to_numeric(runs["run"].replace(dict(seconds)))
@@ -152,10 +151,3 @@ def _varied(options: Iterable[Mapping[str, Any]]) -> list[str]:
         for name in own.keys() - _TOLD:
             values.setdefault(("linear_blocks" in own, name), set()).add(repr(own[name]))
     return sorted({name for (_, name), found in values.items() if len(found) > 1})
-
-
-def _noise(options: Mapping[str, Any]) -> str:
-    """Such as `dropout`, or `dropout at blocks, tied`."""
-    noise, place = options.get("noise", "dropout"), options.get("placement", "head")
-    tied = ", tied" if options.get("tied_masks") else ""
-    return noise if place == "head" else f"{noise} at {place}{tied}"
