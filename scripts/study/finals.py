@@ -1,0 +1,145 @@
+"""Models over all runs of an environment and rate: ensemble, average, ensembles of some.
+
+Out of distribution every run counts. Images held out of the training environments were trained on
+by runs with another hold-out, so that i.i.d. accuracy is that of the runs which held the images
+out, split by split, and the mean over splits.
+
+Shapes: M runs, N images of an environment, C classes.
+"""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+from safetensors.torch import load_file
+
+from core.errors import InputError
+from core.records import Metric, Record, provenance, tidy
+from finetuning.averaging import average
+from finetuning.config import TrainConfig, resolve
+from finetuning.ensembles import subsets
+from scripts.study.trajectory import Evaluator
+
+PROBE = "finals"
+ENSEMBLE, AVERAGE, SUBSET = "ensemble_final", "average_final", "ensemble_subset"
+METRICS = {
+    name: Metric(title=f"accuracy of {what}", direction="higher", low=0, high=1, coordinate="runs")
+    for name, what in (
+        (ENSEMBLE, "the mean logits of all runs"),
+        (AVERAGE, "the mean weights of all runs"),
+        (SUBSET, "the mean logits of some runs"),
+    )
+}
+Logits = Float[np.ndarray, "N C"]
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run with its logits by environment.
+
+    Attributes:
+        config: The run, resolved.
+        logits: Of its final weights on the images that it is evaluated on.
+    """
+
+    config: TrainConfig
+    logits: dict[str, Logits]
+
+    @property
+    def split(self) -> int:
+        """Seed of its hold-out."""
+        assert self.config.split_seed is not None
+        return self.config.split_seed
+
+    @property
+    def weights(self) -> Path:
+        """Its final weights."""
+        return Path(self.config.output) / "final.safetensors"
+
+
+def measure(configs: Sequence[TrainConfig], kept: Sequence[Path], draws: int) -> Record:
+    """Final models of runs that differ in cell and seed alone.
+
+    Args:
+        configs: The runs.
+        kept: Folders of what `trajectory.measure` found of each.
+        draws: Subsets of each size.
+
+    Raises:
+        InputError: If the runs hold out several environments, or there are fewer than two.
+    """
+    if len(configs) < 2:
+        raise InputError(f"there are {len(configs)} runs to average; at least two were expected")
+    pairs = zip(configs, kept, strict=True)
+    members = [Member(resolve(run), Record.read(folder).arrays) for run, folder in pairs]
+    evaluators = {m.split: Evaluator(m.config) for m in members}
+    rows = [*_ensembles(members, evaluators, draws), _average(members, evaluators)]
+    (env,) = members[0].config.test_env
+    places = ("iid", "all"), ("ood", env)
+    return Record(
+        probe=PROBE,
+        config={"runs": [config.output for config in configs], "draws": draws},
+        values=tidy(
+            {"probe": PROBE, "run": name, "metric": metric, "seed": draw, "at": size}
+            | {"split": split, "env": where, "value": value}
+            for metric, size, draw, accuracies in rows
+            for (split, where), value in zip(places, accuracies, strict=True)
+            for name in [f"{metric}-{env}-r{members[0].config.drop_rate:g}"]
+        ),
+        metrics=METRICS,
+        provenance=provenance(),
+    )
+
+
+Found = tuple[str, int, int, tuple[float, float]]  # metric, size, draw, i.i.d. and o.o.d.
+
+
+def _ensembles(
+    members: Sequence[Member], evaluators: dict[int, Evaluator], draws: int
+) -> Iterator[Found]:
+    whole = len(members)
+    yield ENSEMBLE, whole, 0, _ensemble(members, evaluators)
+    for size in range(1, whole):
+        for draw, chosen in enumerate(subsets(whole, size, most=draws)):
+            some = [members[i] for i in chosen]
+            yield SUBSET, size, draw, _ensemble(some, evaluators)
+
+
+def _ensemble(members: Sequence[Member], evaluators: dict[int, Evaluator]) -> tuple[float, float]:
+    """I.i.d. and o.o.d. accuracy of mean logits."""
+    iid = []
+    for split in sorted({m.split for m in members}):
+        having = [m for m in members if m.split == split]
+        iid.append(_accuracy(having, evaluators[split], evaluators[split].setup.train))
+    (env,) = members[0].config.test_env
+    return statistics.fmean(iid), _accuracy(members, evaluators[members[0].split], [env])
+
+
+def _accuracy(
+    members: Sequence[Member], evaluator: Evaluator, envs: Sequence[str] | dict
+) -> float:
+    """Environments count alike, as in the accuracy of a run."""
+    right = [
+        np.mean([m.logits[env] for m in members], axis=0).argmax(1) == evaluator.labels(env)
+        for env in envs
+    ]
+    return statistics.fmean(float(r.mean()) for r in right)
+
+
+def _average(members: Sequence[Member], evaluators: dict[int, Evaluator]) -> Found:
+    """The network at mean weights: of all runs o.o.d., of those of a split i.i.d."""
+    iid = []
+    for split, evaluator in evaluators.items():
+        having = [m for m in members if m.split == split]
+        iid.append(_evaluated(having, evaluator, tuple(evaluator.setup.train)))
+    first = evaluators[members[0].split]
+    ood = _evaluated(members, first, members[0].config.test_env)
+    return AVERAGE, len(members), 0, (statistics.fmean(iid), ood)
+
+
+def _evaluated(members: Sequence[Member], evaluator: Evaluator, envs: tuple[str, ...]) -> float:
+    logits = evaluator.logits(average(load_file(m.weights) for m in members), envs)
+    return statistics.fmean(float(r.mean()) for r in evaluator.correct(logits).values())

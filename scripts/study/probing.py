@@ -1,0 +1,145 @@
+"""Which records a study makes of its runs.
+
+Single runs are probed at the weights with the best i.i.d. accuracy, whose accuracy it is that the
+ledger compares; out of distribution, on the environment that the run held out.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from finetuning.config import TrainConfig
+from probes.feature_creation import measure as feature_creation
+from probes.feature_creation.config import FeatureCreationConfig
+from probes.linearity import measure as linearity
+from probes.linearity_config import LinearityConfig
+from probes.rate_curve import measure as rate_curve
+from probes.rate_curve.config import RateCurveConfig
+from scripts.study import finals, richness, trajectory
+from scripts.study.config import StudyConfig
+from scripts.study.jobs import Job, folder_of
+from scripts.study.plan import ENDS, Planned, in_first_cell, network_runs
+from scripts.study.richness import BriefRichnessConfig
+
+LINEARITY, RICHNESS, CREATION, RATE = "linearity", "richness", "creation", "rate_curve"
+ALL_IMAGES = 2**31
+ALPHAS = (0.25, 0.5, 0.75, 1.0)
+# The loss whose closed form is exact, and whose SGD can be seen to converge in so many steps.
+LOSS, CURVE_STEPS = "squared", 6_000
+
+Runs = Sequence[TrainConfig]
+
+
+def trajectories(config: StudyConfig, planned: Sequence[Planned]) -> list[Job]:
+    """Ensemble, average and barrier of every run that kept checkpoints."""
+    kind = trajectory.PROBE
+    return [
+        Job(folder_of(config.output, kind, one.name), trajectory.measure, (one.config,))
+        for one in planned
+        if one.trajectory
+    ]
+
+
+def final_models(config: StudyConfig, planned: Sequence[Planned]) -> list[Job]:
+    """Ensembles and averages over all runs of an environment and rate that have a trajectory."""
+    kind = trajectory.PROBE
+    kept = lambda run: folder_of(config.output, kind, run_name(run))
+    having = [run for run in network_runs(planned, "main") if kept(run).exists()]
+    jobs = []
+    for (envs, rate), runs in _grouped(having, "test_env", "drop_rate"):
+        folder = folder_of(config.output, finals.PROBE, f"{'+'.join(envs)}-r{rate:g}")
+        folders = [kept(run) for run in runs]
+        jobs.append(Job(folder, finals.measure, (runs, folders, config.scale.draws)))
+    return jobs
+
+
+def probes(config: StudyConfig, planned: Sequence[Planned]) -> list[Job]:
+    """Linearity, richness, feature creation and the rate curve."""
+    main = network_runs(planned, "main")
+    first = [run for run in in_first_cell(config, main) if run.drop_rate == 0]
+    small = [run for run in network_runs(planned, "size") if run.drop_rate == 0]
+    return [
+        *_rates(config, first),
+        *_creation(config, [*first, *small]),
+        *_richness(config, [run for run in main if run.drop_rate in ENDS]),
+        *_linearity(config, main),
+    ]
+
+
+def _linearity(config: StudyConfig, runs: Runs) -> Iterator[Job]:
+    """R2 at the fine-tuned weights, and the gap of interpolations; the rest at its least."""
+    for run in runs:
+        folder = folder_of(config.output, LINEARITY, run_name(run))
+        options = LinearityConfig(
+            finetuned=(run.output,),
+            twins=("none",),
+            envs=run.test_env,
+            detail_samples=1,
+            alphas=ALPHAS,
+            draws=1,
+            kernel_samples=0,
+            kernel_train=0,
+            memory=config.memory,
+            **_shared(config, str(folder), most=ALL_IMAGES),
+        )
+        yield Job(folder, linearity.measure, (options,))
+
+
+def _richness(config: StudyConfig, runs: Runs) -> Iterator[Job]:
+    """Runs that differ in their seed alone, together."""
+    keys = ("test_env", "lr", "weight_decay", "drop_rate")
+    for _, group in _grouped(runs, *keys):
+        folder = folder_of(config.output, RICHNESS, run_name(group[0]))
+        options = BriefRichnessConfig(
+            checkpoints=tuple(run.output for run in group),
+            cache=config.cache,
+            **_shared(config, str(folder)),
+        )
+        yield Job(folder, richness.measure, (options,))
+
+
+def _creation(config: StudyConfig, runs: Runs) -> Iterator[Job]:
+    for run in runs:
+        folder = folder_of(config.output, CREATION, run_name(run))
+        options = FeatureCreationConfig(
+            checkpoints=(run.output,), cache=config.cache, **_shared(config, str(folder))
+        )
+        yield Job(folder, feature_creation.measure, (options,))
+
+
+def _rates(config: StudyConfig, runs: Runs) -> Iterator[Job]:
+    """On the pretrained features of every environment and seed."""
+    for run in runs:
+        folder = folder_of(config.output, RATE, run_name(run))
+        options = RateCurveConfig(
+            checkpoints=(run.output,),
+            rates=config.scale.curve_rates,
+            losses=(LOSS,),
+            steps=CURVE_STEPS,
+            cache=config.cache,
+            **_shared(config, str(folder)),
+        )
+        yield Job(folder, rate_curve.measure, (options,))
+
+
+def _shared(config: StudyConfig, output: str, most: int = 0) -> dict[str, Any]:
+    """Options of every probe; `most` is how it says that it takes all images."""
+    return {
+        "output": output,
+        "weights": "best",
+        "samples": config.scale.samples or most,
+        "device": config.device,
+        "workers": config.workers,
+    }
+
+
+def _grouped(runs: Runs, *names: str) -> Iterator[tuple[tuple[Any, ...], list[TrainConfig]]]:
+    """Runs that agree in these options, by their values."""
+    key = lambda run: tuple(getattr(run, name) for name in names)
+    yield from ((values, list(group)) for values, group in groupby(sorted(runs, key=key), key))
+
+
+def run_name(run: TrainConfig) -> str:
+    """What the folder of a run, and what is measured of it, is called."""
+    return Path(run.output).name

@@ -1,0 +1,61 @@
+"""What a run costs when it has the machine to itself.
+
+Runs that share a machine wait for each other, so that their times say little. Some pairs of runs
+are therefore made first, one after the other in this process. Their times are written down as each
+ends; a run that was finished or interrupted by an earlier call has none.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+import joblib
+
+from core.documents import read_json
+from core.outputs import whole_file
+from finetuning.config import TrainConfig, resolve
+from finetuning.setup import prepare
+from finetuning.sweep import Outcome, is_finished, sweep
+
+SECONDS = "seconds.json"
+
+
+class _Seconds(TypedDict):
+    seconds: dict[str, float]
+
+
+def timed_alone(runs: Sequence[TrainConfig], root: Path) -> list[Outcome]:
+    """Make the runs one by one; the seconds of those that were not interrupted are kept.
+
+    Returns:
+        One outcome a run.
+    """
+    waiting = [run for run in runs if not is_finished(run)]
+    if waiting:
+        prepare(resolve(waiting[0]))  # what the first run of a process loads, the others find
+    outcomes = []
+    with joblib.parallel_config("loky", n_jobs=1):
+        for run in runs:
+            begun = Path(run.output).exists()
+            (outcome,) = sweep([run], root)
+            outcomes.append(outcome)
+            if not begun and not outcome.failure:
+                _keep(root, Path(run.output).name, outcome.seconds)
+    return outcomes
+
+
+def seconds_of(root: Path) -> Mapping[str, float]:
+    """Seconds by the name of the run.
+
+    Raises:
+        InputError: If the file is damaged.
+    """
+    path = root / SECONDS
+    return read_json(path, _Seconds)["seconds"] if path.is_file() else {}
+
+
+def _keep(root: Path, name: str, seconds: float) -> None:
+    known = dict(seconds_of(root)) | {name: seconds}
+    with whole_file(root / SECONDS) as file:
+        file.write_text(json.dumps({"seconds": known}, indent=2) + "\n", encoding="utf-8")
