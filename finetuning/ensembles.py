@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
-from analysis.intervals import Row, crossed_means, interval
+from analysis.intervals import Row, crossed_means, interval, proportion_interval
 from core.models import classify
 
 
@@ -98,7 +98,9 @@ def size_interval(correct: Bool[np.ndarray, "K N"], *, seed: int = 0) -> Row:
     """Mean accuracy of the ensembles of one size, over subsets and examples drawn again.
 
     Subsets of few members overlap, so that the interval speaks of these members, not of others
-    that could have been trained. The whole is a single subset: there examples alone are drawn.
+    that could have been trained. Of a single subset it is Wilson's, over examples.
     """
+    if len(correct) == 1:
+        return proportion_interval(correct[0].astype(np.float64))
     value, resampled = crossed_means(correct[None], seed=seed)
     return interval(float(value[0]), resampled[:, 0], correct.shape[1])

@@ -136,7 +136,7 @@ def test_the_path_has_the_weights_at_its_ends_and_their_average_in_the_middle() 
 
 def test_weights_of_other_networks_and_no_weights_are_refused() -> None:
     states = [Linear(3, 2).state_dict(), Linear(4, 2).state_dict()]
-    for refuse in (lambda: average(states), lambda: interpolate(*states, 0.5)):
+    for refuse in (lambda: average(states), lambda: interpolate(states[0], states[1], 0.5)):
         with pytest.raises(InputError, match="differ in the tensors weight .1 in all"):
             refuse()
     with pytest.raises(InputError, match="at least one set was expected"):

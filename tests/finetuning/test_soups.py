@@ -50,8 +50,8 @@ SOUPS = [
     ([6.0, -3.0, 4.0, 2.0], 0.0, (3, 1), -0.5),
     # 9; with 2: 5.5, nearer. With 10.5 as well: 43 / 6, farther.
     ([9.0, 2.0, 10.5], 6.0, (0, 1), 5.5),
-    # 2; with -4: -1, nearer. With 5 as well: a third of 3, as far: no.
-    ([2.0, -4.0, 5.0], 0.0, (0, 1), -1.0),
+    # 2; with -4: -1, nearer. With 6 as well: 4 / 3, farther.
+    ([2.0, -4.0, 6.0], 0.0, (0, 1), -1.0),
     # 2; with -4: -1; with 4.5 as well: 2.5 / 3, nearer: all three count the same.
     ([2.0, -4.0, 4.5], 0.0, (0, 1, 2), 2.5 / 3),
 ]
