@@ -85,6 +85,7 @@ def write_document(
     content: Mapping[str, Any],
     drawings: Mapping[str, Sequence[Drawing]],
     beside: Mapping[str, Path] = MappingProxyType({}),
+    more: Sequence[Attachment] = (),
 ) -> Path:
     """Typesets a record with its provenance; the same record gives the same bytes.
 
@@ -93,10 +94,12 @@ def write_document(
         record: Record to report on.
         folder: Where its files lie; they are embedded in the PDF.
         output: PDF to create.
-        content: What this report has beyond what all have; its `tables` join theirs.
+        content: What this report has beyond what all have; its `tables` join theirs, and its
+            `subtitle`, where it has one, takes the place of theirs.
         drawings: Figures by the name that the template places them under.
         beside: Folders of further records that the report reads, by name; their files are
             embedded under that name.
+        more: Further files to embed.
 
     Raises:
         InputError: If `output` exists or cannot be created.
@@ -105,8 +108,8 @@ def write_document(
     shown, files = _placed(drawings)
     recipes = {"recipes": tables.recipes(record)}
     data = {
-        **content,
         "subtitle": _subtitle(record),
+        **content,
         "tables": recipes | content["tables"],
         "figures": shown,
         "config": config_pairs(record.config),
@@ -116,7 +119,7 @@ def write_document(
             for entry in record.provenance["runs"]
         ],
     }
-    attachments = [*_attachments(folder), *_further_attachments(beside)]
+    attachments = [*_attachments(folder), *_further_attachments(beside), *more]
     return typeset(TEMPLATES / template, data, files, output, attachments)
 
 

@@ -1,0 +1,86 @@
+"""What a section of the study report is: figures with their data, tables, or why it is empty."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import pandas as pd
+
+from core.errors import InputError
+from reports.style import Drawing
+from reports.tables import Table
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plate:
+    """A figure and the numbers that it shows.
+
+    Attributes:
+        drawing: The figure.
+        data: What is drawn, one mark a row.
+    """
+
+    drawing: Drawing
+    data: pd.DataFrame
+
+
+@dataclass(frozen=True, kw_only=True)
+class Content:
+    """What a section shows.
+
+    Attributes:
+        plates: Its figures.
+        table: Its numbers.
+        notes: Sentences on what was left out.
+        facts: Whatever else the template prints.
+    """
+
+    plates: Sequence[Plate]
+    table: Table
+    notes: Sequence[str] = ()
+    facts: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """A section as it is declared before the data.
+
+    Attributes:
+        name: Under which the template places it; the files of its figures are called by it.
+        needs: Rows and columns of the runs frame that it shows.
+        build: From a checked runs frame to its content. Raises an `InputError` that says what is
+            missing where there is nothing to show.
+    """
+
+    name: str
+    needs: str
+    build: Callable[[pd.DataFrame], Content]
+
+
+def built(section: Section, runs: pd.DataFrame) -> tuple[Content | None, str]:
+    """The content of a section, or the reason why it is empty."""
+    try:
+        return section.build(runs), ""
+    except InputError as error:
+        return None, f"{error}; needed: {section.needs}"
+
+
+def each_dataset(
+    rows: pd.DataFrame, build: Callable[[str, pd.DataFrame], Found]
+) -> tuple[list[Found], list[str]]:
+    """What every data set gives, and a sentence for each that gives nothing.
+
+    Raises:
+        InputError: If none gives anything, with the reason of the first.
+    """
+    found, reasons = [], []
+    for name in sorted(set(rows["dataset"])):
+        try:
+            found.append(build(name, rows.loc[rows["dataset"] == name, :]))
+        except InputError as error:
+            reasons.append(f"{name} is left out: {error}.")
+    if not found:
+        raise InputError(reasons[0].removesuffix(".") if reasons else "there are no such runs")
+    return found, reasons

@@ -1,0 +1,64 @@
+"""The ledger of claims as pages of the report, and the numbers behind every verdict."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from analysis.claims.ledger import Entry
+from analysis.equivalence import ALPHA, MARGIN
+from analysis.estimates import DASH
+
+
+def lines(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """What the template prints of every claim."""
+    return [
+        {
+            "name": entry.claim.name,
+            "statement": entry.claim.statement,
+            "word": entry.verdict,
+            "stands": entry.stands,
+            "estimate": str(entry.estimate) if entry.judgement else DASH,
+            "p": f"{entry.adjusted:.3f}" if entry.judgement else DASH,
+            "paper": entry.claim.paper,
+            "deciding": entry.deciding,
+            "note": entry.reason if entry.judgement else "",
+            "rule": f"{entry.claim.statistic} {entry.claim.rule}",
+            "runs": len(entry.runs),
+        }
+        for entry in entries
+    ]
+
+
+def facts(entries: Sequence[Entry]) -> dict[str, Any]:
+    """How many claims have each verdict, and what the verdicts were decided by."""
+    words = [entry.verdict for entry in entries]
+    return {
+        "counts": {word: words.count(word) for word in dict.fromkeys(words)},
+        "tested": sum(entry.judgement is not None for entry in entries),
+        "alpha": ALPHA,
+        "margin": MARGIN,
+    }
+
+
+def frame(entries: Sequence[Entry]) -> pd.DataFrame:
+    """Every requirement of every claim that was tested, one a row."""
+    columns = ["claim", "verdict", "requirement", "value", "low", "high", "support", "against"]
+    return pd.DataFrame(
+        [
+            [
+                entry.claim.name,
+                entry.verdict,
+                r.name,
+                *vars(r.estimate).values(),
+                r.support,
+                r.against,
+                r.note,
+                len(r.rows),
+            ]
+            for entry in entries
+            if entry.judgement is not None
+            for r in entry.judgement.requirements
+        ],
+        columns=[*columns, "note", "rows"],
+    )
