@@ -169,7 +169,7 @@ def matched(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:
 def in_setting(rows: pd.DataFrame, of: pd.DataFrame, columns: Sequence[str]) -> pd.DataFrame:
     """Rows that agree with some row of another frame in environment and these columns."""
     named, allowed = (
-        frame[[*PLACE, *columns]].astype("string").fillna("").agg("|".join, axis=1)
+        pd.MultiIndex.from_frame(frame.loc[:, [*PLACE, *columns]].astype("string").fillna(""))
         for frame in (rows, of)
     )
-    return rows.loc[named.isin(allowed).to_numpy(), :]
+    return rows.loc[named.isin(allowed), :]

@@ -1,4 +1,4 @@
-"""Tests for reports/study: a made-up study becomes sections, figures with their data, and a PDF."""
+"""Tests for reports/study: a made-up study becomes sections, figures with data, and a PDF."""
 
 from pathlib import Path
 
