@@ -20,8 +20,8 @@ from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained
 
 ALL_IMAGES = 2**31
-# Of the rate curve: blocks, random tangent features of each output, dropout rates.
-STACKED, TANGENT, RATES = 3, 32, (0.0, 0.5, 0.9, 0.99)
+# Of the rate curve: random tangent features of each output, dropout rates.
+TANGENT, RATES = 32, (0.0, 0.5, 0.9, 0.99)
 
 CREATION, CREATION_GRID, RATE = "creation", "creation-grid", "rate_curve"
 
@@ -66,10 +66,9 @@ def _creation(config: LinearStudyConfig, name: str, runs: Sequence[str]) -> Feat
 
 
 def _rate(config: LinearStudyConfig, run: str) -> RateCurveConfig:
-    """On the pretrained network and on the inputs of model (1), one environment held out."""
+    """On Phi of the pretrained network and on its tangent features, one environment held out."""
     return RateCurveConfig(
         checkpoints=(run,),
-        stacked=STACKED,
         tangent=TANGENT,
         rates=RATES,
         output=str(Path(config.output) / "records" / RATE),
