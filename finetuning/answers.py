@@ -85,7 +85,6 @@ def ask(
     )
 
 
-@torch.no_grad()
 def _answer(
     config: TrainConfig,
     setup: Setup,

@@ -78,6 +78,9 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
     """Where units are dropped: before the classifier, or what stages or blocks return."""
     tied_masks: bool = False
     """Drop the same units at all places of equal width."""
+    head_start: Literal["random", "linear_probe"] = "random"
+    """Where the classifier begins; a linear probe of the training images is shared by runs with
+    one --split_seed, as DiWA wants."""
     tangent: bool = False
     """Train the network's first-order expansion around its start in place of the network."""
     seed: int = 0

@@ -177,7 +177,7 @@ def report(record: Record) -> list[str]:
     return [
         f"{row['layer']}, {row['split']} {row['env']}: {row['value']:.3f} "
         f"[{row['low']:.3f}, {row['high']:.3f}], {row['at']:.0f} members"
-        for row in whole.to_dict("records")
+        for row in whole.to_dict(orient="records")
     ]
 
 

@@ -51,7 +51,6 @@ def _correct(
     ).numpy()
 
 
-@torch.no_grad()
 def outputs(
     config: TrainConfig,
     setup: Setup,
@@ -87,8 +86,9 @@ def outputs(
         workers=config.workers,
     )
     for x, y in on_device(loader, setup.device, channels_last=config.channels_last):
-        with autocast(setup.device, config.amp):
-            yield forward(x), y
+        with torch.no_grad(), autocast(setup.device, config.amp):
+            found = forward(x)
+        yield found, y
 
 
 class _Drawn:

@@ -35,7 +35,7 @@ from finetuning.config import TrainConfig
 NOT_COMPARED = ("output", "workers")
 # What runs did before these were options.
 BEFORE = {
-    **{"tangent": False, "train_fraction": 1.0},
+    **{"tangent": False, "train_fraction": 1.0, "head_start": "random"},
     **{"noise": "dropout", "placement": "head", "tied_masks": False, "kept_units": None},
 }
 RIVALS = ("noise", "placement", "tied_masks")  # weights of plain dropout need not say so

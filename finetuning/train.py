@@ -33,6 +33,7 @@ from finetuning.averaging import RunningAverage
 from finetuning.batches import training_batches
 from finetuning.config import TrainConfig, resolve
 from finetuning.evaluation import evaluate, summary
+from finetuning.linear_probe import start_at_probe
 from finetuning.noise import feature_noise
 from finetuning.placement import insert_noise
 from finetuning.run_folder import RunFolder
@@ -97,6 +98,8 @@ def train(config: TrainConfig) -> Path:
         folder.finish()  # in case it was killed between its last two files
         return folder.path
     setup = prepare(config)
+    if config.head_start == "linear_probe":
+        start_at_probe(config, setup)
     folder = RunFolder.open(config, setup.facts, setup.model.state_dict())
     progress = start(config, setup.model)
     saved = folder.load_progress(setup.device)

@@ -72,7 +72,7 @@ def test_a_run_of_an_older_release_is_resumed(tmp_path: Path, data: Path) -> Non
     config = tiny_config(data, tmp_path / "run", **SHARED)
     before = files(train(config))
     options = yaml.safe_load((tmp_path / "run" / "config.yaml").read_text())
-    for name in (*RIVALS, "kept_units"):
+    for name in (*RIVALS, "kept_units", "head_start", "train_fraction"):
         del options[name]
     (tmp_path / "run" / "config.yaml").write_text(yaml.safe_dump(options))
     (tmp_path / "run" / "final.safetensors").unlink()
