@@ -65,6 +65,7 @@ class Factorial:
         spread: Standard deviation of each random effect, and of the residual.
         num_runs: Rows.
         constant: Factors that do not vary, which have no effect here.
+        confounded: Factors that vary only together with those before them, and are left out.
         singular: What is wrong with the fit; empty where nothing is.
     """
 
@@ -72,6 +73,7 @@ class Factorial:
     spread: dict[str, float]
     num_runs: int
     constant: tuple[str, ...]
+    confounded: tuple[str, ...]
     singular: tuple[str, ...]
 
 
@@ -93,7 +95,7 @@ def factorial(
     varying = [name for name in factors if len(set(rows[name])) > 1]
     constant = tuple(name for name in factors if name not in varying)
     frame = pd.DataFrame({name: _coded(rows, name) for name in varying})
-    terms = [*varying, *(f"{a}:{b}" for a, b in combinations(varying, 2) if _crossed(frame, a, b))]
+    terms = _independent(frame)
     _check(len(rows), terms)
     frame = frame.assign(outcome=rows[outcome].to_numpy(np.float64))
     random = [name for name in RANDOM if len(set(rows[name])) > 1]
@@ -107,6 +109,7 @@ def factorial(
         spread=spread,
         num_runs=len(rows),
         constant=constant,
+        confounded=tuple(name for name in varying if name not in terms),
         singular=(*none, *complaints),
     )
 
@@ -124,10 +127,16 @@ def _coded(rows: pd.DataFrame, name: str) -> Float[np.ndarray, " N"]:
     return (values - (low + high) / 2) / (high - low)
 
 
-def _crossed(frame: pd.DataFrame, a: str, b: str) -> bool:
-    """Whether the product is no function of the two factors alone in a sum."""
-    design = np.column_stack([np.ones(len(frame)), frame, frame[a] * frame[b]])
-    return int(np.linalg.matrix_rank(design)) == design.shape[1]
+def _independent(frame: pd.DataFrame) -> list[str]:
+    """Factors, then their products in pairs, without those that the ones before determine."""
+    columns = {name: frame[name].to_numpy(np.float64) for name in frame}
+    columns |= {f"{a}:{b}": columns[a] * columns[b] for a, b in combinations(list(columns), 2)}
+    kept, design = [], np.ones((len(frame), 1))
+    for name, column in columns.items():
+        longer = np.column_stack([design, column])
+        if int(np.linalg.matrix_rank(longer)) == longer.shape[1]:
+            kept, design = [*kept, name], longer
+    return kept
 
 
 def _check(num_runs: int, terms: Sequence[str]) -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from analysis.estimates import DASH, number
 from analysis.linear_counterparts import CHOSEN, ORDINARY, TITLES, Contrast
@@ -15,6 +16,7 @@ from reports.tables import Table, cell
 NETWORK = "network"
 _LABELS = {"best": "best", "final": "last"}
 _MEAN = "0.1"  # colour
+_TICKS = 5  # of differences, whose labels are long
 
 Place = tuple[str, str]  # method and selection
 
@@ -144,6 +146,7 @@ def _differences(
         axes.plot([low, high], [row - 0.12] * 2, color=_MEAN, linewidth=1.2)
         axes.plot(contrast.mean.value, row - 0.12, "o", color=_MEAN, markersize=4)
     axes.tick_params(axis="y", length=0)
+    axes.xaxis.set_major_locator(MaxNLocator(_TICKS))
     _between_rows(axes, len(places))
 
 

@@ -9,7 +9,7 @@ from analysis.estimates import number
 from analysis.runs import DROP_RATE
 from analysis.selection import Candidate, Selected, selections
 from reports.study.forest import forest, marks
-from reports.study.sections import Content, Plate, each_dataset
+from reports.study.sections import Content, Plate, each_dataset, sentences
 from reports.style import Drawing, draw, legend, panels, run_styles, theme
 from reports.tables import cell
 
@@ -54,11 +54,10 @@ def selection(runs: pd.DataFrame) -> Content:
         ]
         for p in prices
     ]
-    reasons = dict.fromkeys(p.selected.reason for p in prices if p.selected.reason)
     return Content(
         plates=[Plate(drawing=_drawing(prices, several=len(found) > 1), data=_frame(prices))],
         table={"labels": 3, "header": header, "rows": rows},
-        notes=[*left_out, *(f"{reason}." for reason in reasons)],
+        notes=[*left_out, *sentences(p.selected.reason for p in prices)],
     )
 
 

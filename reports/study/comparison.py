@@ -11,6 +11,7 @@ from analysis.clusters import PLACE
 from analysis.estimates import DASH, MINUS
 from analysis.pairing import KEYS
 from core.errors import InputError
+from reports.study.sections import sentences
 from reports.tables import Table, cell
 
 SPLITS = ("iid", "ood")
@@ -149,8 +150,7 @@ def reasons(comparisons: Sequence[Comparison]) -> list[str]:
         for one in (*comparison.arms, *comparison.differences)
         for mean in one.means.values()
     ]
-    found = [mean.reason for mean in means if mean.reason]
-    return [f"{reason[0].upper()}{reason[1:]}." for reason in dict.fromkeys(found)]
+    return sentences(mean.reason for mean in means)
 
 
 def matched(frames: Sequence[pd.DataFrame]) -> list[pd.DataFrame]:

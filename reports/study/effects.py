@@ -11,7 +11,7 @@ from analysis.runs import has_measure, measures
 from core.errors import InputError
 from reports.study.comparison import in_setting
 from reports.study.forest import forest, marks
-from reports.study.sections import Content, Plate, each_dataset
+from reports.study.sections import Content, Plate, each_dataset, p_value
 from reports.style import Drawing, draw, legend, panels, run_styles, theme
 from reports.tables import cell
 
@@ -32,7 +32,7 @@ def effects(runs: pd.DataFrame) -> Content:
             for name, fits in found
         ]
     rows = [
-        [name, outcome, effect.factor, cell(effect.change), f"{effect.p_value:.3f}"]
+        [name, outcome, effect.factor, cell(effect.change), p_value(effect.p_value)]
         for name, fits in found
         for outcome, fit in fits.items()
         for effect in fit.effects
@@ -54,9 +54,11 @@ def _complaints(dataset: str, fits: Fits) -> list[str]:
     for outcome, fit in fits.items():
         if fit.singular:
             found.append(f"{dataset}, {outcome}: the fit is singular ({'; '.join(fit.singular)}).")
-    constant = next(iter(fits.values())).constant
-    if constant:
-        found.append(f"{dataset}: {', '.join(constant)} did not vary.")
+    fit = next(iter(fits.values()))
+    if fit.constant:
+        found.append(f"{dataset}: {', '.join(fit.constant)} did not vary.")
+    if fit.confounded:
+        found.append(f"{dataset}: {', '.join(fit.confounded)} varied only with other factors.")
     return found
 
 
@@ -99,9 +101,9 @@ def association(runs: pd.DataFrame) -> Content:
         [
             a.measure,
             cell(a.plain),
-            f"{a.adjusted_plain:.3f}",
+            p_value(a.adjusted_plain),
             cell(a.partial),
-            f"{a.adjusted_partial:.3f}",
+            p_value(a.adjusted_partial),
             str(a.num_runs),
         ]
         for a in found

@@ -14,7 +14,7 @@ from core.errors import InputError
 from reports import counterparts
 from reports.study.comparison import MEAN, in_setting
 from reports.study.forest import marks
-from reports.study.sections import Content, Plate, each_dataset
+from reports.study.sections import Content, Plate, each_dataset, sentences
 from reports.style import Drawing, draw, legend, panels, run_styles, theme
 from reports.tables import cell
 
@@ -36,7 +36,7 @@ def linear_models(runs: pd.DataFrame) -> Content:
         one = counterparts.table(differences)
         table = {**one, "rows": [*table["rows"], *one["rows"]]}
         margin = differences[0].test.margin
-        reasons += [differences[0].mean.reason] if differences[0].mean.reason else []
+        reasons += sentences(one.mean.reason for one in differences)
     return Content(plates=plates, table=table, notes=reasons, facts={"margin": margin})
 
 

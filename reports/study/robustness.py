@@ -12,7 +12,7 @@ from analysis.runs import DROP_RATE
 from reports.study.beside import cross
 from reports.study.comparison import Arm
 from reports.study.forest import forest, marks
-from reports.study.sections import Content, Plate, each_dataset
+from reports.study.sections import Content, Plate, each_dataset, sentences
 from reports.study.settings import PLAIN, averages, methods
 from reports.style import Drawing, draw, legend, panels, run_styles, theme
 from reports.tables import cell
@@ -39,11 +39,10 @@ def robustness(runs: pd.DataFrame) -> Content:
         for dataset, arms, above, best in found
         for arm in arms
     ]
-    reasons = dict.fromkeys(m.reason for one in found for m in one[2].values() if m.reason)
     return Content(
         plates=plates,
         table={"labels": 2, "header": header, "rows": rows},
-        notes=[*left_out, *(f"{reason}." for reason in reasons)],
+        notes=[*left_out, *sentences(m.reason for one in found for m in one[2].values())],
     )
 
 

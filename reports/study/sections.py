@@ -1,6 +1,6 @@
 """What a section of the study report is: figures with their data, tables, or why it is empty."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -11,6 +11,7 @@ from reports.style import Drawing
 from reports.tables import Table
 
 Found = TypeVar("Found")
+SMALLEST = 0.0005  # what three decimals show
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +58,26 @@ class Section:
     name: str
     needs: str
     build: Callable[[pd.DataFrame], Content]
+
+
+def sentences(reasons: Iterable[str]) -> list[str]:
+    """Each reason once, with a capital letter and a full stop.
+
+    Example:
+        >>> sentences(["one cell", "", "one cell"])
+        ['One cell.']
+    """
+    return [f"{one[0].upper()}{one[1:].rstrip('.')}." for one in dict.fromkeys(reasons) if one]
+
+
+def p_value(p: float) -> str:
+    """Three decimals, and no p-value of 0.
+
+    Example:
+        >>> p_value(0.0312), p_value(0.0)
+        ('0.031', '< 0.001')
+    """
+    return "< 0.001" if p < SMALLEST else f"{p:.3f}"
 
 
 def built(section: Section, runs: pd.DataFrame) -> tuple[Content | None, str]:

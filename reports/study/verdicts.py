@@ -8,6 +8,7 @@ import pandas as pd
 from analysis.claims.ledger import Entry
 from analysis.equivalence import ALPHA, MARGIN
 from analysis.estimates import DASH
+from reports.study.sections import p_value
 
 
 def lines(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -19,7 +20,7 @@ def lines(entries: Sequence[Entry]) -> list[dict[str, Any]]:
             "word": entry.verdict,
             "stands": entry.stands,
             "estimate": str(entry.estimate) if entry.judgement else DASH,
-            "p": f"{entry.adjusted:.3f}" if entry.judgement else DASH,
+            "p": p_value(entry.adjusted) if entry.judgement else DASH,
             "paper": entry.claim.paper,
             "deciding": entry.deciding,
             "note": entry.reason if entry.judgement else "",

@@ -75,6 +75,15 @@ def test_factors_that_vary_together_have_no_interaction() -> None:
     assert [e.factor for e in factorial(frame).effects] == ["drop_rate", "lr"]
 
 
+def test_a_factor_that_others_determine_is_left_out_and_named() -> None:
+    frame = study()
+    decay = frame["lr"].map({1e-3: 1e-5, 1e-4: 1e-4})
+    found = factorial(frame.assign(weight_decay=decay))
+    assert found.confounded == ("weight_decay",)
+    expected = [effect.change.value for effect in factorial(frame).effects]
+    assert_allclose([effect.change.value for effect in found.effects], expected)
+
+
 @pytest.mark.parametrize(
     ("frame", "message"),
     [

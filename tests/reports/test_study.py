@@ -19,7 +19,7 @@ from reports.study.__main__ import ReportConfig, report
 from reports.study.catalogue import SECTIONS
 from reports.study.comparison import matched, table
 from reports.study.references import all_points, points
-from reports.study.sections import Content, built, each_dataset
+from reports.study.sections import built, each_dataset
 from tests.analysis.study_data import accuracies, grid
 from tests.reports.synthetic_study import study_record, study_runs
 
@@ -32,22 +32,41 @@ def runs() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def found(runs: pd.DataFrame) -> dict[str, tuple[Content | None, str]]:
-    return {section.name: built(section, runs) for section in SECTIONS}
+def folder(runs: pd.DataFrame, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The record, its report and its figures, written by the command."""
+    folder = written(runs, tmp_path_factory.mktemp("study"))
+    report(ReportConfig(runs=str(folder / "runs.parquet"), output=str(folder / "study.pdf")))
+    return folder
+
+
+def written(runs: pd.DataFrame, folder: Path) -> Path:
+    study_record(runs).write(folder)
+    runs.to_parquet(folder / "runs.parquet")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def text(folder: Path) -> str:
+    pages = [page.extract_text() for page in pypdf.PdfReader(folder / "study.pdf").pages]
+    return " ".join(" ".join(pages).split())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_section_has_figures_with_data_and_words(
-    found: dict[str, tuple[Content | None, str]], name: str
+def test_every_figure_lies_beside_the_runs_with_its_data(
+    folder: Path, text: str, name: str
 ) -> None:
-    content, reason = found[name]
-    assert content is not None and reason == ""
-    assert content.plates and {len(row) for row in content.table["rows"]} <= {
-        len(content.table["header"])
-    }
-    for plate in content.plates:
-        assert plate.drawing.svg.startswith(b"<?xml") and len(plate.data)
-        assert plate.drawing.alt.endswith(".")
+    svg, data = (folder / "figures" / f"{name}-0.{kind}" for kind in ("svg", "csv"))
+    assert svg.read_bytes().startswith(b"<?xml") and len(pd.read_csv(data))
+    assert f"{name}-0.svg, {name}-0.csv" in text
+
+
+def test_the_pdf_has_the_ledger_and_its_files(folder: Path, text: str) -> None:
+    assert "Of 19 claims 19 were tested: 19 supported" in text
+    assert "Nothing to show" not in text
+    attachments = set(pypdf.PdfReader(folder / "study.pdf").attachments)
+    assert {"runs.parquet", "ledger.csv", "record.json"} <= attachments
+    requirements = pd.read_csv(folder / "figures" / "ledger.csv")
+    assert set(requirements["claim"]) == {f"C{number}" for number in range(1, 20)}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -145,29 +164,6 @@ def test_a_data_set_that_lacks_something_is_left_out_and_named() -> None:
     assert each_dataset(both, build) == ([48], ["PACS is left out: there is no dropout."])
     with pytest.raises(InputError, match="PACS is left out"):
         each_dataset(both.query("dataset == 'PACS'"), build)
-
-
-def written(runs: pd.DataFrame, folder: Path) -> Path:
-    study_record(runs).write(folder)
-    runs.to_parquet(folder / "runs.parquet")
-    return folder
-
-
-def test_the_command_writes_the_pdf_and_every_figure_with_its_data(
-    runs: pd.DataFrame, tmp_path: Path
-) -> None:
-    folder = written(runs, tmp_path)
-    report(ReportConfig(runs=str(folder / "runs.parquet"), output=str(tmp_path / "study.pdf")))
-    pdf = pypdf.PdfReader(tmp_path / "study.pdf")
-    text = " ".join(" ".join(page.extract_text() for page in pdf.pages).split())
-    assert "Of 19 claims 19 were tested: 19 supported" in text
-    assert "Nothing to show" not in text
-    for name in NAMES:
-        svg, data = (folder / "figures" / f"{name}-0.{kind}" for kind in ("svg", "csv"))
-        assert svg.is_file() and len(pd.read_csv(data)) and f"{name}-0.svg" in text
-    assert {"runs.parquet", "ledger.csv", "record.json"} <= set(pdf.attachments)
-    requirements = pd.read_csv(folder / "figures" / "ledger.csv")
-    assert set(requirements["claim"]) == {f"C{number}" for number in range(1, 20)}
 
 
 def test_a_poor_study_gives_the_same_bytes_twice_and_says_what_is_missing(tmp_path: Path) -> None:
