@@ -95,7 +95,7 @@ def ordinary(config: StudyOptions, **own: object) -> TrainConfig:
 def linear(config: StudyOptions, **own: object) -> LinearConfig:
     """A linear model (1) with the study's options, and some of its own."""
     shared = _shared(config, LinearConfig)
-    shared.pop("weight_decay")  # it has the paper's grid
+    shared.pop("weight_decay", None)  # it has the paper's grid
     lr = config.linear_lr or (config.lr and (config.lr,))
     named = {"lr": lr or None, "layers": config.linear_layers}
     return LinearConfig(**(shared | named | own))  # type: ignore[arg-type]
@@ -104,7 +104,8 @@ def linear(config: StudyOptions, **own: object) -> LinearConfig:
 def _shared(config: StudyOptions, kind: type) -> dict[str, object]:
     studied = {f.name for f in fields(StudyOptions)} - {"test_env"}
     names = {f.name for f in fields(kind)} & studied
-    return {name: getattr(config, name) for name in names}
+    found = {name: getattr(config, name) for name in names}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def held_out(config: StudyOptions) -> tuple[str, ...]:

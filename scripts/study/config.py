@@ -24,7 +24,7 @@ class StudyConfig(StudyOptions):
     none (default: glyphnet.plain beside glyphnet.rich)."""
     seeds: tuple[int, ...] = ()
     """Seeds (default: the protocol's)."""
-    batch_size: int | None = None  # type: ignore[assignment]  # one more value than the base has
+    batch_size: int | None = None
     """Images per training environment and step (default: the protocol's)."""
 
     def __post_init__(self) -> None:

@@ -74,7 +74,7 @@ class _Planner:
         scale, place = self.scale, {"test_env": (env,), "seed": seed}
         for cell, rate in product(range(len(scale.cells)), scale.drop_rates):
             yield self.run("main", place, rate, cell)
-        for cell, rate in product(range(len(scale.cells)), ENDS):
+        for cell, rate in product(range(scale.fast_cells), ENDS):
             yield self.run("fast", place, rate, cell, head_lr_factor=FAST_HEAD)
         for share, rate in product(scale.fractions, scale.drop_rates):
             yield self.run("size", place, rate, label=f"size{share:g}", train_fraction=share)
@@ -112,7 +112,8 @@ class _Planner:
             "drop_rate": rate,
         }
         name = self._name(label or group, place, f"c{cell}", rate)
-        along = group in {"main", "fast", "poorer"} and rate in ENDS
+        advanced = group in {"fast", "poorer"} and rate == DROP_RATE
+        along = advanced or (group == "main" and rate in ENDS)
         kept = self._trajectory() if along else {}
         run = ordinary(self.config, **(place | options | kept | own), output=name)
         return Planned(group, run)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from finetuning.config import TrainConfig
+from probes import linearity
 from probes.feature_creation import measure as feature_creation
 from probes.feature_creation.config import FeatureCreationConfig
-from probes.linearity import measure as linearity
 from probes.linearity_config import LinearityConfig
 from probes.rate_curve import measure as rate_curve
 from probes.rate_curve.config import RateCurveConfig

@@ -23,8 +23,8 @@ Cell = tuple[float, float]  # factors on learning rate and weight decay
 class Protocol:
     """What is varied, and how far.
 
-    The comparison holds every environment, cell, seed and rate. What goes beyond it is run in the
-    first cell alone, but for the fast head, which has every cell.
+    The comparison holds every environment, cell, seed and rate; what goes beyond it is run in the
+    first cell alone, the fast head in as many as it is given.
 
     Attributes:
         num_envs: Environments held out, each in turn; None for all.
@@ -32,6 +32,7 @@ class Protocol:
         seeds: Each has its own hold-out, classifier, batches and masks.
         drop_rates: Dropout rates at the head, 0 and the paper's 0.9 among them.
         steps: Optimiser steps; None for the preset's.
+        fast_cells: How many of the cells the fast head has, too.
         every: Steps between evaluations and between the checkpoints that ensembles and averages
             along a run are made of; None for the preset's.
         batch_size: Images per training environment and step.
@@ -52,6 +53,7 @@ class Protocol:
     cells: tuple[Cell, ...]
     seeds: tuple[int, ...]
     drop_rates: tuple[float, ...]
+    fast_cells: int
     steps: int | None = None
     every: int | None = None
     batch_size: int = 32
@@ -78,9 +80,10 @@ PROTOCOLS: dict[Name, Protocol] = {
         cells=((1.0, 1.0), (0.3, 1.0)),
         seeds=(0, 1),
         drop_rates=(0.0, 0.5, DROP_RATE),
+        fast_cells=1,
         steps=40,
-        every=10,
-        batch_size=16,
+        every=20,
+        batch_size=8,
         fractions=(0.25,),
         scratch_rates=(0.0, DROP_RATE),
         noises=("gaussian",),
@@ -94,6 +97,7 @@ PROTOCOLS: dict[Name, Protocol] = {
         cells=_GRID,
         seeds=(0, 1, 2),
         drop_rates=_RATES,
+        fast_cells=len(_GRID),
         steps=400,
         every=40,
         fractions=(0.1, 0.3),
@@ -109,6 +113,7 @@ PROTOCOLS: dict[Name, Protocol] = {
         cells=_GRID,
         seeds=(0, 1, 2),
         drop_rates=_RATES,
+        fast_cells=len(_GRID),
         fractions=(0.1, 0.3),
         scratch_rates=_RATES,
         scratch_lr=5.0,

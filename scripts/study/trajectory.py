@@ -36,7 +36,7 @@ from probes.linearity_metrics import barrier
 PROBE = "trajectory"
 ENSEMBLE, AVERAGE = "ensemble_trajectory_accuracy", "average_trajectory_accuracy"
 ACCURACY, BARRIER = "accuracy", "barrier"
-ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
+INSIDE = (0.25, 0.5, 0.75)  # positions on the path between its ends
 STEP = re.compile(r"step_(\d+)\.safetensors")
 
 METRICS = {
@@ -101,13 +101,13 @@ def measure(config: TrainConfig) -> Record:
         AVERAGE: evaluator.logits(mean.state),
     }
     rows = [row for name, f in models.items() for row in _accuracies(evaluator, name, f)]
-    rows.append(_barrier(evaluator, files))
+    rows.append(_barrier(evaluator, files, (along[0], along[-1])))
     return Record(
         probe=PROBE,
         config={"run": str(folder)},
         values=tidy({"probe": PROBE, "run": folder.name, **row} for row in rows),
         metrics=METRICS,
-        provenance=provenance(checkpoints=[file.name for file in files], alphas=ALPHAS),
+        provenance=provenance(checkpoints=[file.name for file in files], inside=INSIDE),
         arrays={env: f.float().numpy() for env, f in final.items()},
     )
 
@@ -133,13 +133,14 @@ def _accuracies(evaluator: Evaluator, metric: str, logits: Logits) -> Iterator[R
         yield place | proportion_interval(right.astype(float))
 
 
-def _barrier(evaluator: Evaluator, files: list[Path]) -> Row:
+def _barrier(evaluator: Evaluator, files: list[Path], ends: tuple[Logits, Logits]) -> Row:
     """Of accuracy out of distribution, environments counting alike."""
     first, last = (load_file(file) for file in (files[0], files[-1]))
     envs = tuple(e for e in evaluator.setup.domains.environments if evaluator.split(e) == "ood")
+    inside = [evaluator.logits(interpolate(first, last, alpha), envs) for alpha in INSIDE]
     path = [
-        np.mean([right.mean() for right in evaluator.correct(f).values()])
-        for f in (evaluator.logits(interpolate(first, last, alpha), envs) for alpha in ALPHAS)
+        np.mean([evaluator.correct(logits)[env].mean() for env in envs])
+        for logits in (ends[0], *inside, ends[1])
     ]
-    value = float(barrier(np.array(path), np.array(ALPHAS)))
+    value = float(barrier(np.array(path), np.array([0.0, *INSIDE, 1.0])))
     return {"metric": BARRIER, "env": "all", "split": "ood", "value": value}

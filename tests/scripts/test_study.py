@@ -1,0 +1,312 @@
+"""Tests for scripts/study: its protocols and plan, a tiny study from end to end, killed or not."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+import pytest
+import torch
+
+from analysis.claims.ledger import CLAIMS
+from analysis.runs import DROP_RATE, read_runs
+from core.documents import read_json
+from core.errors import InputError
+from core.outputs import new_folder
+from core.records import Record
+from finetuning.averaging import average as average_of
+from finetuning.config import TrainConfig
+from finetuning.linear.config import LinearConfig
+from finetuning.run_folder import read_metrics
+from finetuning.sweep import Outcome
+from finetuning.train import train
+from scripts.study import finals, trajectory
+from scripts.study.__main__ import sorted_out, study
+from scripts.study.config import StudyConfig, base_run, settled
+from scripts.study.plan import environments, network_runs, plan, timed_pairs
+from scripts.study.protocols import PROTOCOLS, Protocol
+from tests.finetuning.tiny import tiny_config, weights, write_images
+
+
+class Ledger(TypedDict):
+    """What the test reads of it."""
+
+    claims: list[Any]
+
+
+TINY = Protocol(
+    num_envs=1,
+    cells=((1.0, 1.0), (0.5, 1.0)),
+    seeds=(0, 1),
+    drop_rates=(0.0, 0.5, DROP_RATE),
+    fast_cells=1,
+    steps=4,
+    every=2,
+    batch_size=2,
+    fractions=(0.5,),
+    scratch_rates=(0.0, DROP_RATE),
+    noises=("gaussian",),
+    placements=("stages",),
+    placed_rates=(DROP_RATE,),
+    samples=0,
+    curve_rates=(DROP_RATE,),
+    draws=2,
+    timed=1,
+)
+
+
+@pytest.fixture(autouse=True)
+def single_precision() -> None:
+    """As the command runs; the shared fixture puts back what it found."""
+    torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smoke protocol at its least."""
+    monkeypatch.setitem(PROTOCOLS, "smoke", TINY)
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_every_protocol_has_what_the_claims_compare(name: str) -> None:
+    config = StudyConfig(protocol=name)
+    scale = config.scale
+    assert scale.cells[0] == (1.0, 1.0) and len(set(scale.cells)) == len(scale.cells) >= 2
+    assert {0.0, DROP_RATE} < set(scale.drop_rates) and len(scale.seeds) >= 2
+    assert {0.0, DROP_RATE} <= set(scale.scratch_rates) and min(scale.fractions) < 1
+    planned = plan(config, environments(config))
+    groups = {one.group for one in planned}
+    assert len(groups) == 9 and len({one.name for one in planned}) == len(planned)
+    base = base_run(config)
+    assert base.steps is not None and base.eval_every is not None
+    assert base.steps // base.eval_every >= 2  # checkpoints that an average can be made of
+
+
+def test_the_plan_holds_every_combination_once() -> None:
+    config = StudyConfig(protocol="mini", seeds=(3, 4))
+    planned = plan(config, ("ink", "photo"))
+    scale, places = config.scale, 2 * 2
+    counts = Counter(one.group for one in planned)
+    rates, cells = len(scale.drop_rates), len(scale.cells)
+    assert counts["main"] == places * cells * rates
+    assert counts["fast"] == places * scale.fast_cells * 2
+    assert counts["size"] == places * len(scale.fractions) * rates
+    assert counts["poorer"] == places * 2 and counts["noise"] == places * len(scale.noises)
+    assert counts["placement"] == places * len(scale.placements) * len(scale.placed_rates)
+    assert counts["tangent"] == places * len(scale.tangent_rates)
+    assert counts["linear"] == places * rates
+    assert counts["scratch"] == places * len(scale.scratch_rates)
+    main = {
+        (r.test_env, r.seed, r.drop_rate, r.lr, r.weight_decay)
+        for r in network_runs(planned, "main")
+    }
+    assert len(main) == counts["main"]
+
+
+def test_the_papers_grid_is_the_papers() -> None:
+    config = StudyConfig(protocol="paper", data="PACS", model="resnet50", pretrained="v2", lr=1e-3)
+    runs = network_runs(plan(config, ("photo",)), "main")
+    cells = {(r.lr, round(r.weight_decay or 0, 9)) for r in runs}
+    assert cells == {(lr, wd) for lr in (1e-3, 5e-4) for wd in (1e-4, 5e-5, 1e-5)}
+    assert {r.steps for r in runs} == {None}  # the preset's
+    base = base_run(config)
+    assert (base.steps, base.milestones, base.eval_every) == (10_001, (5_000, 10_000), 300)
+    assert not config.poorer_weights and base.batch_size == 32
+
+
+def test_kept_checkpoints_are_those_that_averages_are_made_of() -> None:
+    planned = plan(StudyConfig(), ("photo",))
+    kept = [one for one in planned if one.trajectory]
+    assert {one.group for one in kept} == {"main", "fast", "poorer"}
+    for one in kept:
+        run = one.config
+        assert isinstance(run, TrainConfig) and run.drop_rate in {0.0, DROP_RATE}
+        assert run.average == (run.checkpoint_every,) == (run.average_from,)
+
+
+def test_linear_models_have_the_learning_rates_of_all_cells() -> None:
+    (one, *_) = [o for o in plan(StudyConfig(lr=0.1), ("ink",)) if o.group == "linear"]
+    assert isinstance(one.config, LinearConfig)
+    assert one.config.lr == pytest.approx((0.03, 0.1)) and one.config.test_env == ("ink",)
+
+
+def test_timed_pairs_differ_in_dropout_alone_and_alternate() -> None:
+    config = StudyConfig()
+    runs = timed_pairs(config, plan(config, ("ink", "photo")))
+    assert len(runs) == 2 * config.scale.timed
+    rates = [run.drop_rate for run in runs]
+    assert rates[:4] == [0.0, DROP_RATE, DROP_RATE, 0.0]
+    for first, second in zip(runs[::2], runs[1::2], strict=True):
+        changed = {"drop_rate": second.drop_rate, "output": second.output}
+        assert replace(first, **changed) == second
+
+
+def test_options_of_the_study_take_precedence() -> None:
+    config = settled(StudyConfig(steps=10, batch_size=3, seeds=(7,)))
+    assert (config.steps, config.milestones, config.eval_every) == (10, (5,), 10)
+    assert config.batch_size == 3 and config.seeds == (7,)
+    assert StudyConfig().poorer_weights == "glyphnet.plain"
+    assert StudyConfig(poorer="none").poorer_weights is None
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"seeds": (1, 1)}, "none twice"),
+        ({"seeds": (-1,)}, "--seed is -1"),
+        ({"poorer": "glyphnet.rich"}, "--poorer is glyphnet.rich, as is --pretrained"),
+        ({"pretrained": "none"}, "starts from pretrained weights"),
+        ({"batch_size": 0}, "--batch_size is 0"),
+    ],
+)
+def test_options_that_make_no_sense_are_a_sentence(options: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        StudyConfig(**options)
+
+
+def tiny_study(tmp_path: Path, **options: object) -> StudyConfig:
+    """A few steps of two images, on images that differ in brightness."""
+    shared = {
+        "data": str(tmp_path / "data"),
+        "output": str(tmp_path / "study"),
+        "cache": str(tmp_path / "cache"),
+        "lr": 1e-3,
+        "device": "cpu",
+    }
+    return StudyConfig(**(shared | options))  # type: ignore[arg-type]
+
+
+def made_at(folder: Path, name: str) -> dict[Path, int]:
+    """When every file of a name was written."""
+    return {path: path.stat().st_mtime_ns for path in folder.rglob(name)}
+
+
+def test_a_study_of_failures_alone_is_refused() -> None:
+    (one, *_) = plan(StudyConfig(), ("ink",))
+    outcome = Outcome(Path(one.config.output), 1.0, "the loss became nan")
+    with pytest.raises(InputError, match="every run of the study failed.*became nan"):
+        sorted_out([one], [outcome])
+
+
+def test_environments_that_are_not_there_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="environment 'moon' is not in 'digits'"):
+        study(StudyConfig(test_env=("moon",), output=str(tmp_path / "study")))
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_a_study_ends_with_a_ledger_and_a_report_and_is_not_done_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "data")
+    config = tiny_study(tmp_path)
+    pdf = study(config)
+    assert pdf.read_bytes().startswith(b"%PDF")
+    runs = read_runs(pdf.parent / "study")
+    averaged = {
+        f"{kind}_{of}" for kind in ("ensemble", "average") for of in ("trajectory", "final")
+    }
+    single = {"erm", "dropout", "tangent", "linear"}
+    assert set(runs["method"]) == single | averaged | {"ensemble_subset"}
+    assert (runs["seconds"].notna().groupby(runs["run"]).all()).sum() == 2 * TINY.timed
+    for name in ("explained_displacement", "interpolation_gap_max", "barrier"):
+        assert runs.query("selection == 'best'")[name].notna().any(), name
+        assert runs.query("selection == 'final'")[name].isna().all(), name
+    claims = read_json(pdf.parent / "study" / "ledger.json", Ledger)["claims"]
+    assert [claim["name"] for claim in claims] == [claim.name for claim in CLAIMS]
+    printed = capsys.readouterr().out
+    assert all(claim.name in printed for claim in CLAIMS)
+
+    files = made_at(tmp_path, "*.safetensors")
+    records = made_at(tmp_path, "record.json")
+    pdf.unlink()
+    study(config)
+    assert made_at(tmp_path, "*.safetensors") == files and pdf.exists()
+    assert made_at(tmp_path, "record.json") == records
+    with pytest.raises(InputError, match="a study is only resumed with the same ones"):
+        study(tiny_study(tmp_path, lr=1.0))
+
+
+@pytest.mark.slow
+def test_final_models_are_the_mean_of_the_runs(tmp_path: Path) -> None:
+    """Against networks evaluated by the training command itself."""
+    write_images(tmp_path / "data")
+    runs = [tiny_config(tmp_path / "data", tmp_path / f"{s}", seed=s) for s in (0, 1)]
+    runs = [replace(r, checkpoint_every=2, average=(2,), average_from=2) for r in runs]
+    kept = []
+    for run in runs:
+        train(run)
+        record = trajectory.measure(run)
+        with new_folder(tmp_path / "kept" / str(run.seed)) as folder:
+            record.write(folder)
+        kept.append(tmp_path / "kept" / str(run.seed))
+        last = read_metrics(tmp_path / str(run.seed) / "metrics.jsonl")[-1]
+        accuracy = record.values.query("metric == 'accuracy'").set_index("env")["value"]
+        assert accuracy.to_dict() == last["accuracy"]
+        average = weights(tmp_path / str(run.seed), "average_every_2")
+        evaluator = trajectory.Evaluator(run)
+        right = evaluator.correct(evaluator.logits(average))
+        found = record.values.query("metric == 'average_trajectory_accuracy'")
+        assert found.set_index("env")["value"].to_dict() == {e: r.mean() for e, r in right.items()}
+
+    found = finals.measure(runs, kept, draws=9).values.query("split == 'ood'")
+    (env,) = runs[0].test_env
+    logits = np.mean([Record.read(folder).arrays[env] for folder in kept], axis=0)
+    labels = trajectory.Evaluator(runs[0]).labels(env)
+    of = found.set_index(["metric", "seed"])["value"]
+    assert of["ensemble_final", 0] == (logits.argmax(1) == labels).mean()
+    singles = [(Record.read(f).arrays[env].argmax(1) == labels).mean() for f in kept]
+    assert [of["ensemble_subset", draw] for draw in (0, 1)] == singles
+    mean = average_of([weights(tmp_path / str(run.seed)) for run in runs])
+    evaluator = trajectory.Evaluator(runs[0])
+    assert of["average_final", 0] == evaluator.correct(evaluator.logits(mean))[env].mean()
+
+
+KILLED = """
+import warnings
+warnings.simplefilter("ignore")
+from pathlib import Path
+from scripts.study.__main__ import study
+from scripts.study.protocols import PROTOCOLS
+from tests.scripts.test_study import TINY, tiny_study
+PROTOCOLS["smoke"] = TINY
+study(tiny_study(Path({folder!r})))
+"""
+
+
+def killed_at(tmp_path: Path, pattern: str, number: int) -> None:
+    """Start the study in a process of its own, and kill it when so many files are there."""
+    code = KILLED.format(folder=str(tmp_path))
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
+    try:
+        while len(made_at(tmp_path / "study", pattern)) < number:
+            assert process.poll() is None, "the study ended before it was killed"
+            time.sleep(0.02)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("tiny")
+def test_a_killed_study_loses_at_most_what_was_being_made(tmp_path: Path) -> None:
+    write_images(tmp_path / "data")
+    finished: dict[Path, int] = {}
+    for pattern, number in (("final.safetensors", 5), ("record.json", 3), ("record.json", 12)):
+        killed_at(tmp_path, pattern, number)
+        for name in ("final.safetensors", "record.json"):
+            now = made_at(tmp_path / "study", name)
+            assert {path: now[path] for path in finished if path.name == name} == {
+                path: time for path, time in finished.items() if path.name == name
+            }
+            finished |= {p: t for p, t in now.items() if ".unfinished" not in str(p)}
+    pdf = study(tiny_study(tmp_path))
+    assert pdf.exists() and {path: path.stat().st_mtime_ns for path in finished} == finished
+    assert not list(tmp_path.rglob("resume.pt"))
