@@ -174,10 +174,10 @@ def report(record: Record) -> list[str]:
     """Accuracy of all members together, by way and environment."""
     values = record.values
     whole = values[values["at"] == values["at"].max()]
+    columns = [whole[name] for name in ("layer", "split", "env", "value", "low", "high")]
     return [
-        f"{row['layer']}, {row['split']} {row['env']}: {row['value']:.3f} "
-        f"[{row['low']:.3f}, {row['high']:.3f}], {row['at']:.0f} members"
-        for row in whole.to_dict(orient="records")
+        f"{way}, {split} {env}: {value:.3f} [{low:.3f}, {high:.3f}]"
+        for way, split, env, value, low, high in zip(*columns, strict=True)
     ]
 
 
