@@ -7,6 +7,7 @@
 | slurm (submitit) | a task of a job array each | those of the task |
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from importlib import import_module
@@ -89,7 +90,8 @@ class Joblib:
         try:
             (outcome,) = joblib.Parallel(n_jobs=2)([joblib.delayed(job)()])
         except BrokenProcessPool as error:
-            reason = " ".join(str(error).split("\n\n")[0].split())
+            codes = re.search(r"exit codes of the workers are .*", str(error))
+            reason = codes[0] if codes else " ".join(str(error).split())
             return Outcome(
                 Path(job.config.output),
                 0.0,

@@ -4,30 +4,29 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
 import pytest
 
 from core.errors import InputError
+from finetuning.config import TrainConfig
 from finetuning.sweep.backends import Joblib
-from finetuning.sweep.names import RunConfig
-from finetuning.sweep.running import LOCKS, Outcome
+from finetuning.sweep.running import LOCKS
 from finetuning.sweep.schedule import sweep
 from tests.finetuning.tiny import tiny_config
 
 ROOT = Path(__file__).parents[3]
-CLOCK = os.sysconf("SC_CLK_TCK")
 
 
 def test_threads_are_refused(data: Path, tmp_path: Path) -> None:
-    with joblib.parallel_config("threading", n_jobs=2):
-        with pytest.raises(InputError, match="shares a process between runs"):
-            sweep([tiny_config(data, tmp_path / "run")], tmp_path)
+    with (
+        joblib.parallel_config("threading", n_jobs=2),
+        pytest.raises(InputError, match="shares a process between runs"),
+    ):
+        sweep([tiny_config(data, tmp_path / "run")], tmp_path)
 
 
 def test_no_more_processes_than_cores() -> None:
@@ -37,17 +36,77 @@ def test_no_more_processes_than_cores() -> None:
         assert Joblib().jobs == 1
 
 
+@dataclass(frozen=True, kw_only=True)
+class Deadly(TrainConfig):
+    """A run that kills every process but the one that made it."""
+
+    maker: int = field(default_factory=os.getpid)
+
+    def __post_init__(self) -> None:
+        if os.getpid() != self.maker:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
 @pytest.mark.slow
 def test_a_process_that_dies_takes_no_other_run_with_it(data: Path, tmp_path: Path) -> None:
-    configs = [tiny_config(data, tmp_path / f"{seed}", seed=seed) for seed in range(5)]
-    fatal = tiny_config(data, tmp_path / "fatal", seed=9)
+    first, *rest = [tiny_config(data, tmp_path / f"{seed}", seed=seed) for seed in range(5)]
+    fatal = Deadly(**vars(tiny_config(data, tmp_path / "fatal")))
     (tmp_path / LOCKS).mkdir()
     with joblib.parallel_config("loky", n_jobs=2):
-        outcomes = list(Deadly().outcomes([configs[0], fatal, *configs[1:]], tmp_path))
+        outcomes = list(Joblib().outcomes([first, fatal, *rest], tmp_path))
 
-    by_name = {outcome.folder.name: outcome for outcome in outcomes}
-    assert len(outcomes) == len(by_name) == 6
-    assert "its process died twice" in by_name.pop("fatal").failure
-    assert "SIGKILL" in next(o.failure for o in outcomes if o.failure)
-    assert not any(outcome.failure for outcome in by_name.values())
-    assert all((outcome.folder / "final.safetensors").is_file() for outcome in by_name.values())
+    failures = {outcome.folder.name: outcome.failure for outcome in outcomes}
+    assert sorted(failures) == ["0", "1", "2", "3", "4", "fatal"]
+    assert "its process died twice" in failures["fatal"] and "SIGKILL" in failures["fatal"]
+    finished = [name for name in failures if (tmp_path / name / "final.safetensors").is_file()]
+    assert finished == [name for name, failure in failures.items() if not failure]
+    assert len(finished) == 5
+
+
+def ticks(process: int) -> dict[tuple[int, int], int]:
+    """Processor time of every thread of a process and those that it started."""
+    parents, times = {}, {}
+    for stat in Path("/proc").glob("[0-9]*/task/[0-9]*/stat"):
+        try:
+            words = stat.read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
+            continue
+        pid, thread = int(stat.parts[2]), int(stat.parts[4])
+        parents[pid] = int(words[1])
+        times[pid, thread] = int(words[11]) + int(words[12])
+    family = {process}
+    while more := {pid for pid, parent in parents.items() if parent in family} - family:
+        family |= more
+    return {key: time for key, time in times.items() if key[0] in family}
+
+
+def busy_threads(seeds: int, jobs: int, root: Path, threads: str | None) -> int:
+    """How many threads of a sweep compute from its first evaluation to its last run's end."""
+    grid = root.with_suffix(".yaml")
+    tiny = "{steps: 30, eval_every: 30, batch_size: 8, device: cpu}"
+    grid.write_text(f"options: {tiny}\nvary: {{seed: {list(range(seeds))}}}\n")
+    own = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
+    own |= {"OMP_NUM_THREADS": threads} if threads else {}
+    words = [f"--grid={grid}", f"--output={root}", f"--jobs={jobs}"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "finetuning.sweep", *words], env=own, cwd=ROOT
+    ) as sweeping:
+        while sweeping.poll() is None and not list(root.glob("*/metrics.jsonl")):
+            time.sleep(0.1)
+        before, after = ticks(sweeping.pid), {}
+        while sweeping.poll() is None and len(list(root.glob("*/final.safetensors"))) < seeds:
+            after |= ticks(sweeping.pid)
+            time.sleep(0.1)
+    assert sweeping.returncode == 0
+    spent = [time - before.get(thread, 0) for thread, time in after.items()]
+    return sum(time > max(spent) / 10 for time in spent)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+def test_eight_runs_never_compute_in_more_threads_than_there_are_cores(tmp_path: Path) -> None:
+    cores = joblib.cpu_count()
+    assert busy_threads(8, jobs=8, root=tmp_path / "eight", threads=None) <= cores
+    # The count would have seen them: one run whose threads nobody limits.
+    more = str(cores + 2)
+    assert busy_threads(1, jobs=1, root=tmp_path / "one", threads=more) > cores

@@ -1,6 +1,6 @@
 """Tests for finetuning/sweep/running.py: what one run of a sweep leaves, however it ends."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def test_each_gpu_has_one_run_before_any_has_two(
     taken = []
 
     @contextmanager
-    def device(gpu: int) -> Iterator[None]:
+    def device(gpu: int) -> Generator[None]:
         taken.append(gpu)
         yield
 

@@ -1,10 +1,9 @@
-"""Tests for finetuning/sweep.py: shared work, failures, locks, resuming."""
+"""Tests for finetuning/sweep/schedule.py: shared work, failures, locks, resuming."""
 
 from pathlib import Path
 
 import joblib
 import pytest
-import torch
 
 from core.errors import InputError
 from core.outputs import held
@@ -12,12 +11,6 @@ from finetuning.linear.config import LinearConfig
 from finetuning.sweep import LOCKS, is_finished, sweep
 from finetuning.train import train
 from tests.finetuning.tiny import assert_same_runs, tiny_config, write_images
-
-
-@pytest.fixture(autouse=True)
-def single_precision() -> None:
-    """As the command runs; the shared fixture puts back what it found."""
-    torch.set_default_dtype(torch.float32)
 
 
 def test_failures_are_reported_and_the_rest_is_run(tmp_path: Path) -> None:
@@ -64,18 +57,11 @@ def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("backend", ["loky", "dask"])
-def test_processes_write_the_same_files_as_one(backend: str, tmp_path: Path) -> None:
-    data = write_images(tmp_path / "data")
+def test_processes_write_the_same_files_as_one(data: Path, tmp_path: Path) -> None:
     alone = [tiny_config(data, tmp_path / "alone" / str(s), seed=s) for s in (0, 1, 2)]
     shared = [tiny_config(data, tmp_path / "shared" / str(s), seed=s) for s in (0, 1, 2)]
     sweep(alone, tmp_path)
-    if backend == "dask":
-        distributed = pytest.importorskip("distributed")
-        client = distributed.Client(n_workers=2, threads_per_worker=1, dashboard_address=None)
-    with joblib.parallel_config(backend, n_jobs=2):
+    with joblib.parallel_config("loky", n_jobs=2):
         sweep(shared, tmp_path)
     for one, other in zip(alone, shared, strict=True):
         assert_same_runs(Path(one.output), Path(other.output))
-    if backend == "dask":
-        client.close()  # type: ignore[possibly-undefined]

@@ -1,0 +1,99 @@
+"""Tests for finetuning/sweep/{clusters,slurm}.py on clusters of this machine."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from core.errors import InputError
+from finetuning.sweep.__main__ import run_sweep
+from finetuning.sweep.clusters import backend_of
+from finetuning.sweep.config import SweepConfig
+from finetuning.sweep.names import RunConfig
+from finetuning.sweep.running import LOCKS
+from finetuning.sweep.schedule import sweep
+from finetuning.sweep.slurm import Slurm, Task
+from finetuning.sweep.table import FRAME, INDEX
+from tests.finetuning.sweep.test_backends import Deadly
+from tests.finetuning.sweep.test_command import write_grid
+from tests.finetuning.tiny import assert_same_runs, tiny_config
+
+NEEDS = {"dask": "distributed", "ray": "ray", "slurm": "submitit"}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of packages that are no dependency of ours
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_clusters_write_the_same_records_as_loky(backend: str, data: Path, tmp_path: Path) -> None:
+    pytest.importorskip(NEEDS[backend])
+    grid = write_grid(tmp_path / "grid.yaml", data, "drop_rate: [0, 0.5], test_env: [art, moon]")
+    for name in ("loky", backend):
+        config = SweepConfig(grid=str(grid), output=str(tmp_path / name), backend=name, jobs=2)
+        failed = run_sweep(config)
+        assert len(failed) == 2 and all("'moon' is not in" in one.failure for one in failed)
+
+    loky, cluster = (pd.read_csv(tmp_path / name / INDEX) for name in ("loky", backend))
+    pd.testing.assert_frame_equal(loky.drop(columns="seconds"), cluster.drop(columns="seconds"))
+    frames = [pd.read_parquet(tmp_path / name / FRAME) for name in ("loky", backend)]
+    pd.testing.assert_frame_equal(*(frame.drop(columns="seconds") for frame in frames))
+    for run in loky.query("status == 'finished'")["run"]:
+        assert_same_runs(tmp_path / "loky" / run, tmp_path / backend / run)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_tasks_of_submitit_write_the_same_files(data: Path, tmp_path: Path) -> None:
+    pytest.importorskip(NEEDS["slurm"])
+    alone = [tiny_config(data, tmp_path / "alone" / str(s), seed=s) for s in (0, 1)]
+    tasks = [tiny_config(data, tmp_path / "tasks" / str(s), seed=s) for s in (0, 1)]
+    wrong: Sequence[RunConfig] = [tiny_config(data, tmp_path / "wrong", test_env=("moon",))]
+    sweep(alone, tmp_path)
+    outcomes = sweep([*tasks, *wrong], tmp_path, Slurm(2, {"timeout_min": 5}, cluster="local"))
+    for one, other in zip(alone, tasks, strict=True):
+        assert_same_runs(Path(one.output), Path(other.output))
+    assert "'moon' is not in" in outcomes[2].failure
+    assert [outcome.steps for outcome in outcomes] == [6, 6, 0]
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_a_task_that_dies_is_a_failure_and_one_that_is_preempted_goes_on(
+    data: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip(NEEDS["slurm"])
+    (tmp_path / LOCKS).mkdir()
+    config = Deadly(**vars(tiny_config(data, tmp_path / "run")))
+    (outcome,) = Slurm(1, {}, cluster="local").outcomes([config], tmp_path)
+    assert "of SLURM ended without a result" in outcome.failure
+
+    task = Task(tiny_config(data, tmp_path / "again"), tmp_path)
+    assert task.checkpoint().result().folder == tmp_path / "again"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_dask_workers_with_threads_are_refused(tmp_path: Path) -> None:
+    distributed = pytest.importorskip(NEEDS["dask"])
+    cluster = distributed.LocalCluster(
+        n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None
+    )
+    address = cluster.scheduler_address
+    config = SweepConfig(backend="dask", scheduler=address)
+    with (
+        cluster,
+        pytest.raises(InputError, match="has 2 threads; runs of one process would"),
+        backend_of(config),
+    ):
+        pytest.fail("it was taken")
+
+
+@pytest.mark.parametrize("backend", list(NEEDS))
+def test_what_is_not_installed_is_said(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, NEEDS[backend], None)
+    with (
+        pytest.raises(InputError, match=rf"pip install 'lazyrich\[{backend}\]'"),
+        backend_of(SweepConfig(backend=backend)),
+    ):
+        pytest.fail("it was taken")
