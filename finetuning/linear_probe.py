@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from sklearn.linear_model import LogisticRegression
-from sklearn.preprocessing import StandardScaler
 
 from core.errors import InputError
 from core.models import classifier, features_and_logits
@@ -55,20 +54,24 @@ def start_at_probe(config: TrainConfig, setup: Setup) -> None:
 def probe(
     features: Float[np.ndarray, "N D"], labels: Int64[np.ndarray, " N"], strength: float = 1.0
 ) -> tuple[Float[np.ndarray, "C D"], Float[np.ndarray, " C"]]:
-    """Multinomial logistic regression with a ridge on standardised features, on their own scale.
+    """Multinomial logistic regression with a ridge, on centred features of mean variance one.
+
+    All features share one scale: their own would blow up the weights of those that hardly vary on
+    the training images, and fine-tuning would diverge from there.
 
     Args:
         features: Features.
         labels: Classes.
         strength: scikit-learn's C.
     """
-    scaler = StandardScaler().fit(features)
-    found = LogisticRegression(C=strength, max_iter=2_000).fit(scaler.transform(features), labels)
+    mean, scale = features.mean(0), np.sqrt(features.var(0).mean())
+    found = LogisticRegression(C=strength, max_iter=2_000)
+    found.fit((features - mean) / scale, labels)
     weight, bias = found.coef_, found.intercept_
     if len(weight) == 1:  # of two classes: the logit of the second
         weight, bias = np.concatenate([-weight, weight]) / 2, np.concatenate([-bias, bias]) / 2
-    weight = weight / np.asarray(scaler.scale_)
-    return weight, bias - weight @ np.asarray(scaler.mean_)
+    weight = weight / scale
+    return weight, bias - weight @ mean
 
 
 def _training_features(
