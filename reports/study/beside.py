@@ -1,7 +1,9 @@
 """A comparison drawn twice: i.i.d. against o.o.d. accuracy, and what lies between the arms."""
 
+import math
 from collections.abc import Mapping, Sequence
 
+import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.equivalence import MARGIN
@@ -11,6 +13,7 @@ from reports.study.sections import Plate
 from reports.style import Drawing, RunStyle, draw, legend, panels, run_styles, theme
 
 _ROW = 0.36  # inches of a difference
+_BEYOND, _LEAST, _EDGE = 0.6, 0.01, 0.04  # of the range of the points that panels show beyond it
 
 
 def plates(comparisons: Sequence[Comparison]) -> list[Plate]:
@@ -30,6 +33,7 @@ def _drawing(comparison: Comparison, part: str) -> Drawing:
     for arm in comparison.arms:
         scatter(left, arm, styles[arm.name])
     left.set(xlabel="iid accuracy", ylabel="ood accuracy")
+    fit(left, comparison.arms)
     rows = {
         d.name: {f"{split} difference": d.means[split].estimate for split in SPLITS}
         for d in comparison.differences
@@ -59,6 +63,26 @@ def cross(axes: Axes, arm: Arm, style: RunStyle, size: float = 5) -> None:
     face = style.color if ood.has_interval else "white"
     edge: Mapping[str, object] = {"markerfacecolor": face, "markersize": size}
     axes.plot(iid.value, ood.value, style.marker, color=style.color, **edge)  # type: ignore[arg-type]
+
+
+def fit(axes: Axes, arms: Sequence[Arm], more: pd.DataFrame | None = None) -> None:
+    """Limits around means, cells and further points; wide intervals run out of the panel.
+
+    Args:
+        axes: Panel of i.i.d. against o.o.d. accuracy.
+        arms: What is drawn.
+        more: Further points, with columns iid and ood.
+    """
+    for split, limit in zip(SPLITS, (axes.set_xlim, axes.set_ylim), strict=True):
+        cells = [arm.rows.groupby("cell").agg(MEAN)[split].tolist() for arm in arms]
+        points = [x for of_arm in cells for x in of_arm]
+        points += [arm.means[split].value for arm in arms]
+        points += [] if more is None else more[split].tolist()
+        ends = [e for arm in arms for e in arm.means[split].interval() if not math.isnan(e)]
+        beyond = _BEYOND * max(max(points) - min(points), _LEAST)
+        low = max(min([*points, *ends]), min(points) - beyond, 0)
+        high = min(max([*points, *ends]), max(points) + beyond, 1)
+        limit(low - _EDGE * (high - low), high + _EDGE * (high - low))
 
 
 def _alt(comparison: Comparison) -> str:

@@ -7,18 +7,20 @@ means with hierarchical intervals.
 Shapes: K cells, E environments.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import product
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
-from reports.study.beside import cross
+from reports.study.beside import cross, fit
 from reports.study.comparison import MEAN, SPLITS, Comparison, frame
 from reports.study.forest import marks
 from reports.study.sections import Plate
+from reports.study.settings import arm_name
 from reports.style import Drawing, RunStyle, draw, legend, panels, run_styles, theme
 
 MOST = 2000  # points of a cloud; of more combinations so many are drawn at random
@@ -80,8 +82,10 @@ def _plate(comparison: Comparison, theirs: pd.DataFrame, part: str) -> Plate:
         axes.set(title=title, xlabel="iid accuracy")
     paper.set_ylabel("ood accuracy")
     if len(theirs):
-        _published(honest, theirs.dropna(subset=["iid"]))
-    legend(figure, marks(styles))
+        _published(honest, theirs.dropna(subset=["iid"]), styles)
+    fit(honest, comparison.arms, theirs.dropna(subset=["iid"]))
+    star = Line2D([], [], marker="*", color="0.6", mec="black", linestyle="", label="published")
+    legend(figure, [*marks(styles), *([star] if len(theirs) else [])])
     drawn = pd.concat([cloud.assign(name=name) for name, cloud in clouds.items()])
     data = pd.concat(
         [
@@ -114,9 +118,10 @@ def _cloud(axes: Axes, points: pd.DataFrame, style: RunStyle) -> None:
     axes.plot(points["iid"], points["ood"], style.marker, color=style.color, **options)
 
 
-def _published(axes: Axes, theirs: pd.DataFrame) -> None:
-    axes.plot(theirs["iid"], theirs["ood"], "*", color="0.1", markerfacecolor="white")
+def _published(axes: Axes, theirs: pd.DataFrame, styles: Mapping[str, RunStyle]) -> None:
+    """Stars, in the colour of our runs of the same method and rate where there are some."""
     for point in theirs.to_dict("records"):
-        name = f"{point['method']} {point['drop_rate']:g}".replace("_", " ")
-        at = (float(point["iid"]), float(point["ood"]))
-        axes.annotate(name, at, xytext=(3, 2), textcoords="offset points", fontsize=5.5)
+        name = arm_name(point["method"], point["drop_rate"])
+        color = styles[name].color if name in styles else "0.6"
+        options = {"markersize": 7, "markerfacecolor": color, "markeredgecolor": "black"}
+        axes.plot(point["iid"], point["ood"], "*", **options, markeredgewidth=0.5)

@@ -16,6 +16,7 @@ from reports.study.sections import Plate
 from reports.style import Drawing, RunStyle, draw, legend, line_handles, panels, run_styles, theme
 
 _SPREAD = 0.3  # share of the distance between positions that curves take beside each other
+_EDGE = 0.01
 PUBLISHED = "published"
 Points = dict[float, Mean]
 
@@ -61,6 +62,9 @@ def _drawing(
             _curve(axes, curve, positions, float(offset), styles[group])
         axes.set(title=title, xlabel=axis, xlim=(-0.5, len(positions) - 0.5))
         axes.set_xticks(range(len(positions)), [f"{at:g}" for at in positions])
+        if title.endswith("accuracy"):  # which no interval takes out of its bounds
+            low, high = axes.get_ylim()
+            axes.set_ylim(max(low, -_EDGE), min(high, 1 + _EDGE))
     if less:
         row[-1].axhspan(-MARGIN, MARGIN, color="0.92", linewidth=0, zorder=-1)
         row[-1].axhline(0, color="0.6", linewidth=0.6, zorder=0)

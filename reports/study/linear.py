@@ -36,8 +36,8 @@ def linear_models(runs: pd.DataFrame) -> Content:
         one = counterparts.table(differences)
         table = {**one, "rows": [*table["rows"], *one["rows"]]}
         margin = differences[0].test.margin
-        reasons += sentences(one.mean.reason for one in differences)
-    return Content(plates=plates, table=table, notes=reasons, facts={"margin": margin})
+        reasons += [one.mean.reason for one in differences]
+    return Content(plates=plates, table=table, notes=sentences(reasons), facts={"margin": margin})
 
 
 def _compared(rows: pd.DataFrame) -> pd.DataFrame:

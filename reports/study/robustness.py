@@ -9,7 +9,7 @@ from analysis.claims.rows import FINALS, TRAJECTORIES, main_runs
 from analysis.estimates import DASH
 from analysis.robustness import WEIGHTS, Choice, choices, effective_robustness
 from analysis.runs import DROP_RATE
-from reports.study.beside import cross
+from reports.study.beside import cross, fit
 from reports.study.comparison import Arm
 from reports.study.forest import forest, marks
 from reports.study.sections import Content, Plate, each_dataset, sentences
@@ -70,6 +70,7 @@ def _drawing(found: Found, part: str) -> Drawing:
     for arm in arms:
         cross(left, arm, styles[arm.name])
     _front(left, best)
+    fit(left, arms)
     left.set(xlabel="iid accuracy", ylabel="ood accuracy")
     rows = {name: {name: mean.estimate} for name, mean in above.items()}
     forest(right, rows, styles)

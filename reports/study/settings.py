@@ -1,5 +1,6 @@
 """What is compared in the sections on methods and settings, by data set."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -51,8 +52,8 @@ def methods(dataset: str, rows: pd.DataFrame) -> Comparison:
 def on_top(dataset: str, rows: pd.DataFrame) -> Comparison:
     """Ensembles and averages of dropout runs, and how they gain on plain ones."""
     plain, dropout = both(rows)
-    order = (*TRAJECTORIES, *FINALS)
-    without, on_dropout = averages(rows, order, 0), averages(rows, order, DROP_RATE)
+    without = averages(rows, TRAJECTORIES, 0)
+    on_dropout = averages(rows, (*TRAJECTORIES, *FINALS), DROP_RATE)
     if not on_dropout:
         raise InputError("no ensemble or weight average at dropout rate 0.9")
     found = [difference(arm, dropout) for arm in on_dropout]
@@ -96,7 +97,7 @@ def pretraining(dataset: str, rows: pd.DataFrame) -> Comparison:
     plain, advanced = {}, {}
     for rank in (ranks[0], ranks[-1]):
         of_rank = ranked.loc[np.isclose(ranked["pretraining"], rank), :]
-        name = Path(str(of_rank["pretrained"].iloc[0])).stem
+        name = _weights(str(of_rank["pretrained"].iloc[0]))
         usual = of_rank.query("head_lr_factor == 1")
         if present(usual, SINGLE, 0):
             plain[rank] = Arm(name=f"{name}, plain", rows=tuned(usual, 0))
@@ -119,11 +120,32 @@ def pretraining(dataset: str, rows: pd.DataFrame) -> Comparison:
     return Comparison(dataset=dataset, arms=arms, differences=found)
 
 
+def arm_name(method: str, rate: float) -> str:
+    """What the arm of a method at a rate is called.
+
+    Example:
+        >>> arm_name("erm", 0), arm_name("average_trajectory", 0.9)
+        ('plain', 'average, one run, dropout')
+    """
+    if method in SINGLE:
+        return f"dropout {rate:g}" if rate else PLAIN
+    return f"{NAMES.get(method, method)}{', dropout' if rate else ''}"
+
+
+def _weights(pretrained: str) -> str:
+    """The name of pretrained weights, without the folder and the type of their file.
+
+    Example:
+        >>> _weights("weights/resnet50.tv2_in1k.safetensors")
+        'resnet50.tv2_in1k'
+    """
+    return re.sub(r"\.(pth|pt|bin|safetensors)$", "", Path(pretrained).name)
+
+
 def averages(rows: pd.DataFrame, methods: Sequence[str], rate: float) -> list[Arm]:
     """Those of these ensembles and weight averages that there are at a rate."""
-    ending = ", dropout" if rate else ""
     return [
-        Arm(name=f"{NAMES[method]}{ending}", rows=of_method(rows, [method], rate))
+        Arm(name=arm_name(method, rate), rows=of_method(rows, [method], rate))
         for method in present(rows, methods, rate)
     ]
 
