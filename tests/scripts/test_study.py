@@ -210,9 +210,8 @@ def test_a_study_ends_with_a_ledger_and_a_report_and_is_not_done_twice(
     pdf = study(config)
     assert pdf.read_bytes().startswith(b"%PDF")
     runs = read_runs(pdf.parent / "study")
-    averaged = {
-        f"{kind}_{of}" for kind in ("ensemble", "average") for of in ("trajectory", "final")
-    }
+    kinds = product(("ensemble", "average"), ("trajectory", "final"))
+    averaged = {f"{kind}_{of}" for kind, of in kinds}
     single = {"erm", "dropout", "tangent", "linear"}
     assert set(runs["method"]) == single | averaged | {"ensemble_subset"}
     assert (runs["seconds"].notna().groupby(runs["run"]).all()).sum() == 2 * TINY.timed
