@@ -8,6 +8,7 @@ from typing import Any
 
 from finetuning.config import TrainConfig, resolve
 from finetuning.linear.config import LinearConfig, resolve_linear
+from finetuning.run_folder import BEFORE
 
 RunConfig = TrainConfig | LinearConfig
 
@@ -39,8 +40,9 @@ def resolved(config: RunConfig) -> RunConfig:
 def run_name(config: RunConfig) -> str:
     """First digits of the SHA-256 of the resolved options, as JSON in alphabetical order.
 
-    Processes, machines and versions of Python give the same name. Options that say where and how
-    fast do not count; one that is left out counts as what it defaults to.
+    Processes, machines, versions of Python and later releases give the same name. Options that
+    say where and how fast do not count, nor do newer ones at what runs did before they were there
+    (`finetuning.run_folder.BEFORE`); one that is left out counts as what it defaults to.
 
     Example:
         >>> run_name(TrainConfig(lr=1e-2)) == run_name(TrainConfig(device="cpu", output="runs/a"))
@@ -49,10 +51,14 @@ def run_name(config: RunConfig) -> str:
         False
     """
     options = asdict(resolved(config))
-    counted = {name: value for name, value in options.items() if name not in WITHOUT_EFFECT}
+    counted = {n: v for n, v in options.items() if n not in WITHOUT_EFFECT and not _is_old(n, v)}
     plain = _plain({"command": command_of(config), "options": counted})
     text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]
+
+
+def _is_old(name: str, value: object) -> bool:
+    return name in BEFORE and value == BEFORE[name]
 
 
 def differing_options(configs: Sequence[RunConfig]) -> list[str]:
