@@ -137,7 +137,7 @@ def _finals(runs: pd.DataFrame, records: Mapping[str, Record]) -> Iterator[Row]:
     last = _last_steps(runs)
     of_all = {"cell": "all", "lr": np.nan, "weight_decay": np.nan}
     for record in records.values():
-        base = last[Path(record.config["runs"][0]).name] | of_all
+        base = last[record.config["runs"][0]] | of_all
         places = record.values[["run", "metric", "seed", "at"]].drop_duplicates()
         for run, method, draw, size in places.itertuples(index=False):
             own = {"run": f"{run}-n{size:g}-d{draw}", "method": method, "seed": draw}

@@ -14,13 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
-from safetensors.torch import load_file
 
 from core.errors import InputError
 from core.records import Metric, Record, provenance, tidy
 from finetuning.averaging import average
-from finetuning.config import TrainConfig, resolve
 from finetuning.ensembles import subsets
+from finetuning.members import Member
 from scripts.study.trajectory import Evaluator
 
 PROBE = "finals"
@@ -37,57 +36,56 @@ Logits = Float[np.ndarray, "N C"]
 
 
 @dataclass(frozen=True)
-class Member:
-    """One run with its logits by environment.
+class Kept:
+    """One run with its logits.
 
     Attributes:
-        config: The run, resolved.
-        logits: Of its final weights on the images that it is evaluated on.
+        member: The run.
+        logits: Of its final weights on the images that it is evaluated on, by environment.
     """
 
-    config: TrainConfig
+    member: Member
     logits: dict[str, Logits]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Kept":
+        """From what `trajectory.measure` found."""
+        record = Record.read(folder)
+        return cls(Member.read(record.config["run"]), record.arrays)
 
     @property
     def split(self) -> int:
         """Seed of its hold-out."""
-        assert self.config.split_seed is not None
-        return self.config.split_seed
-
-    @property
-    def weights(self) -> Path:
-        """Its final weights."""
-        return Path(self.config.output) / "final.safetensors"
+        assert self.member.config.split_seed is not None
+        return self.member.config.split_seed
 
 
-def measure(configs: Sequence[TrainConfig], kept: Sequence[Path], draws: int) -> Record:
+def measure(folders: Sequence[Path], draws: int) -> Record:
     """Final models of runs that differ in cell and seed alone.
 
     Args:
-        configs: The runs.
-        kept: Folders of what `trajectory.measure` found of each.
+        folders: What `trajectory.measure` found of each.
         draws: Subsets of each size.
 
     Raises:
         InputError: If the runs hold out several environments, or there are fewer than two.
     """
-    if len(configs) < 2:
-        raise InputError(f"there are {len(configs)} runs to average; at least two were expected")
-    pairs = zip(configs, kept, strict=True)
-    members = [Member(resolve(run), Record.read(folder).arrays) for run, folder in pairs]
-    evaluators = {m.split: Evaluator(m.config) for m in members}
+    if len(folders) < 2:
+        raise InputError(f"there are {len(folders)} runs to average; at least two were expected")
+    members = [Kept.read(folder) for folder in folders]
+    evaluators = {m.split: Evaluator(m.member) for m in members}
     rows = [*_ensembles(members, evaluators, draws), _average(members, evaluators)]
-    (env,) = members[0].config.test_env
+    (env,) = members[0].member.config.test_env
     places = ("iid", "all"), ("ood", env)
     return Record(
         probe=PROBE,
-        config={"runs": [config.output for config in configs], "draws": draws},
+        config={"runs": [m.member.path.name for m in members], "draws": draws},
         values=tidy(
             {"probe": PROBE, "run": name, "metric": metric, "seed": draw, "at": size}
             | {"split": split, "env": where, "value": value}
             for metric, size, draw, accuracies in rows
             for (split, where), value in zip(places, accuracies, strict=True)
-            for name in [f"{metric}-{env}-r{members[0].config.drop_rate:g}"]
+            for name in [f"{metric}-{env}-r{members[0].member.config.drop_rate:g}"]
         ),
         metrics=METRICS,
         provenance=provenance(),
@@ -98,7 +96,7 @@ Found = tuple[str, int, int, tuple[float, float]]  # metric, size, draw, i.i.d. 
 
 
 def _ensembles(
-    members: Sequence[Member], evaluators: dict[int, Evaluator], draws: int
+    members: Sequence[Kept], evaluators: dict[int, Evaluator], draws: int
 ) -> Iterator[Found]:
     whole = len(members)
     yield ENSEMBLE, whole, 0, _ensemble(members, evaluators)
@@ -108,19 +106,17 @@ def _ensembles(
             yield SUBSET, size, draw, _ensemble(some, evaluators)
 
 
-def _ensemble(members: Sequence[Member], evaluators: dict[int, Evaluator]) -> tuple[float, float]:
+def _ensemble(members: Sequence[Kept], evaluators: dict[int, Evaluator]) -> tuple[float, float]:
     """I.i.d. and o.o.d. accuracy of mean logits."""
     iid = []
     for split in sorted({m.split for m in members}):
         having = [m for m in members if m.split == split]
         iid.append(_accuracy(having, evaluators[split], evaluators[split].setup.train))
-    (env,) = members[0].config.test_env
+    (env,) = members[0].member.config.test_env
     return statistics.fmean(iid), _accuracy(members, evaluators[members[0].split], [env])
 
 
-def _accuracy(
-    members: Sequence[Member], evaluator: Evaluator, envs: Sequence[str] | dict
-) -> float:
+def _accuracy(members: Sequence[Kept], evaluator: Evaluator, envs: Sequence[str] | dict) -> float:
     """Environments count alike, as in the accuracy of a run."""
     right = [
         np.mean([m.logits[env] for m in members], axis=0).argmax(1) == evaluator.labels(env)
@@ -129,17 +125,17 @@ def _accuracy(
     return statistics.fmean(float(r.mean()) for r in right)
 
 
-def _average(members: Sequence[Member], evaluators: dict[int, Evaluator]) -> Found:
+def _average(members: Sequence[Kept], evaluators: dict[int, Evaluator]) -> Found:
     """The network at mean weights: of all runs o.o.d., of those of a split i.i.d."""
     iid = []
     for split, evaluator in evaluators.items():
         having = [m for m in members if m.split == split]
         iid.append(_evaluated(having, evaluator, tuple(evaluator.setup.train)))
     first = evaluators[members[0].split]
-    ood = _evaluated(members, first, members[0].config.test_env)
+    ood = _evaluated(members, first, members[0].member.config.test_env)
     return AVERAGE, len(members), 0, (statistics.fmean(iid), ood)
 
 
-def _evaluated(members: Sequence[Member], evaluator: Evaluator, envs: tuple[str, ...]) -> float:
-    logits = evaluator.logits(average(load_file(m.weights) for m in members), envs)
+def _evaluated(members: Sequence[Kept], evaluator: Evaluator, envs: tuple[str, ...]) -> float:
+    logits = evaluator.logits(average(m.member.state("final") for m in members), envs)
     return statistics.fmean(float(r.mean()) for r in evaluator.correct(logits).values())

@@ -35,7 +35,7 @@ def trajectories(config: StudyConfig, planned: Sequence[Planned]) -> list[Job]:
     """Ensemble, average and barrier of every run that kept checkpoints."""
     kind = trajectory.PROBE
     return [
-        Job(folder_of(config.output, kind, one.name), trajectory.measure, (one.config,))
+        Job(folder_of(config.output, kind, one.name), trajectory.measure, (one.config.output,))
         for one in planned
         if one.trajectory
     ]
@@ -50,7 +50,7 @@ def final_models(config: StudyConfig, planned: Sequence[Planned]) -> list[Job]:
     for (envs, rate), runs in _grouped(having, "test_env", "drop_rate"):
         folder = folder_of(config.output, finals.PROBE, f"{'+'.join(envs)}-r{rate:g}")
         folders = [kept(run) for run in runs]
-        jobs.append(Job(folder, finals.measure, (runs, folders, config.scale.draws)))
+        jobs.append(Job(folder, finals.measure, (folders, config.scale.draws)))
     return jobs
 
 

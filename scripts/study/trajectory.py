@@ -11,25 +11,19 @@ made of.
 Shapes: N images of an environment, C classes.
 """
 
-import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file
 from torch import Tensor
-from torch.nn import Module
 
 from analysis.intervals import Row, proportion_interval
-from core.errors import InputError
 from core.records import Metric, Record, provenance, tidy
-from finetuning.averaging import RunningAverage, interpolate
-from finetuning.config import TrainConfig, resolve
+from finetuning.averaging import RunningAverage, State, interpolate
 from finetuning.ensembles import mean_logits
 from finetuning.evaluation import outputs
-from finetuning.setup import Setup, prepare
+from finetuning.members import Member, prepare_members
 from probes.linearity_metrics import METRICS as LINEARITY
 from probes.linearity_metrics import barrier
 
@@ -37,7 +31,6 @@ PROBE = "trajectory"
 ENSEMBLE, AVERAGE = "ensemble_trajectory_accuracy", "average_trajectory_accuracy"
 ACCURACY, BARRIER = "accuracy", "barrier"
 INSIDE = (0.25, 0.5, 0.75)  # positions on the path between its ends
-STEP = re.compile(r"step_(\d+)\.safetensors")
 
 METRICS = {
     ACCURACY: Metric(title="accuracy of the final weights", direction="higher", low=0, high=1),
@@ -51,13 +44,13 @@ Logits = Mapping[str, Float[Tensor, "N C"]]  # by environment
 class Evaluator:
     """The images that a run is evaluated on, and the network for one set of weights at a time."""
 
-    def __init__(self, config: TrainConfig) -> None:
-        self.config = resolve(config)
-        self.setup: Setup = prepare(self.config)
+    def __init__(self, member: Member) -> None:
+        device, workers = member.config.device, member.config.workers
+        self.config, self.setup = prepare_members([member], device, workers)
 
-    def logits(self, state: Mapping[str, Tensor], envs: tuple[str, ...] = ()) -> Logits:
+    def logits(self, state: State, envs: tuple[str, ...] = ()) -> Logits:
         """Of some environments, or of all."""
-        model: Module = self.setup.model
+        model = self.setup.model
         model.load_state_dict(state)
         model.eval()
         names = envs or tuple(self.setup.domains.environments)
@@ -80,20 +73,20 @@ class Evaluator:
         return {n: f.argmax(1).numpy() == self.labels(n) for n, f in logits.items()}
 
 
-def measure(config: TrainConfig) -> Record:
+def measure(folder: str) -> Record:
     """Ensemble, average and barrier along one run, and the logits of its final weights.
 
     Raises:
-        InputError: If the run is not finished or kept no checkpoints.
+        InputError: If the run is not finished or kept fewer than two checkpoints.
     """
-    evaluator, folder = Evaluator(config), Path(config.output)
-    files = checkpoints(folder)
+    member = Member.read(folder)
+    evaluator = Evaluator(member)
+    names = [name for _, name in member.trajectory(first_step=1)]
     mean, along = RunningAverage(), []
-    for file in files:
-        state = load_file(file)
+    for state in map(member.state, names):
         mean.update(state)
         along.append(evaluator.logits(state))
-    final = evaluator.logits(load_file(folder / "final.safetensors"))
+    final = evaluator.logits(member.state("final"))
     envs = final.keys()
     models = {
         ACCURACY: final,
@@ -101,30 +94,16 @@ def measure(config: TrainConfig) -> Record:
         AVERAGE: evaluator.logits(mean.state),
     }
     rows = [row for name, f in models.items() for row in _accuracies(evaluator, name, f)]
-    rows.append(_barrier(evaluator, files, (along[0], along[-1])))
+    states = (member.state(names[0]), member.state(names[-1]))
+    rows.append(_barrier(evaluator, states, (along[0], along[-1])))
     return Record(
         probe=PROBE,
-        config={"run": str(folder)},
-        values=tidy({"probe": PROBE, "run": folder.name, **row} for row in rows),
+        config={"run": folder},
+        values=tidy({"probe": PROBE, "run": member.path.name, **row} for row in rows),
         metrics=METRICS,
-        provenance=provenance(checkpoints=[file.name for file in files], inside=INSIDE),
+        provenance=provenance(checkpoints=names, inside=INSIDE),
         arrays={env: f.float().numpy() for env, f in final.items()},
     )
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """Those along a run, in order.
-
-    Raises:
-        InputError: If there are fewer than two.
-    """
-    files = sorted(folder.glob("step_*.safetensors"))
-    if len(files) < 2:
-        raise InputError(
-            f"'{folder}' keeps {len(files)} checkpoints along the run; at least two were expected "
-            "for an ensemble or an average of them: lower --eval_every, or raise --steps"
-        )
-    return files
 
 
 def _accuracies(evaluator: Evaluator, metric: str, logits: Logits) -> Iterator[Row]:
@@ -133,11 +112,12 @@ def _accuracies(evaluator: Evaluator, metric: str, logits: Logits) -> Iterator[R
         yield place | proportion_interval(right.astype(float))
 
 
-def _barrier(evaluator: Evaluator, files: list[Path], ends: tuple[Logits, Logits]) -> Row:
+def _barrier(
+    evaluator: Evaluator, states: tuple[State, State], ends: tuple[Logits, Logits]
+) -> Row:
     """Of accuracy out of distribution, environments counting alike."""
-    first, last = (load_file(file) for file in (files[0], files[-1]))
     envs = tuple(e for e in evaluator.setup.domains.environments if evaluator.split(e) == "ood")
-    inside = [evaluator.logits(interpolate(first, last, alpha), envs) for alpha in INSIDE]
+    inside = [evaluator.logits(interpolate(states[0], states[1], alpha), envs) for alpha in INSIDE]
     path = [
         np.mean([evaluator.correct(logits)[env].mean() for env in envs])
         for logits in (ends[0], *inside, ends[1])

@@ -23,6 +23,7 @@ from core.records import Record
 from finetuning.averaging import average as average_of
 from finetuning.config import TrainConfig
 from finetuning.linear.config import LinearConfig
+from finetuning.members import Member
 from finetuning.run_folder import read_metrics
 from finetuning.sweep import Outcome
 from finetuning.train import train
@@ -242,7 +243,7 @@ def test_final_models_are_the_mean_of_the_runs(tmp_path: Path) -> None:
     kept = []
     for run in runs:
         train(run)
-        record = trajectory.measure(run)
+        record = trajectory.measure(run.output)
         with new_folder(tmp_path / "kept" / str(run.seed)) as folder:
             record.write(folder)
         kept.append(tmp_path / "kept" / str(run.seed))
@@ -250,21 +251,21 @@ def test_final_models_are_the_mean_of_the_runs(tmp_path: Path) -> None:
         accuracy = record.values.query("metric == 'accuracy'").set_index("env")["value"]
         assert accuracy.to_dict() == last["accuracy"]
         average = weights(tmp_path / str(run.seed), "average_every_2")
-        evaluator = trajectory.Evaluator(run)
+        evaluator = trajectory.Evaluator(Member.read(run.output))
         right = evaluator.correct(evaluator.logits(average))
         found = record.values.query("metric == 'average_trajectory_accuracy'")
         assert found.set_index("env")["value"].to_dict() == {e: r.mean() for e, r in right.items()}
 
-    found = finals.measure(runs, kept, draws=9).values.query("split == 'ood'")
+    found = finals.measure(kept, draws=9).values.query("split == 'ood'")
     (env,) = runs[0].test_env
     logits = np.mean([Record.read(folder).arrays[env] for folder in kept], axis=0)
-    labels = trajectory.Evaluator(runs[0]).labels(env)
+    labels = trajectory.Evaluator(Member.read(runs[0].output)).labels(env)
     of = found.set_index(["metric", "seed"])["value"]
     assert of["ensemble_final", 0] == (logits.argmax(1) == labels).mean()
     singles = [(Record.read(f).arrays[env].argmax(1) == labels).mean() for f in kept]
     assert [of["ensemble_subset", draw] for draw in (0, 1)] == singles
     mean = average_of([weights(tmp_path / str(run.seed)) for run in runs])
-    evaluator = trajectory.Evaluator(runs[0])
+    evaluator = trajectory.Evaluator(Member.read(runs[0].output))
     assert of["average_final", 0] == evaluator.correct(evaluator.logits(mean))[env].mean()
 
 
