@@ -1,5 +1,6 @@
 """The backend that `--backend` names, for the length of a block."""
 
+import logging
 from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 
@@ -37,6 +38,7 @@ def backend_of(config: SweepConfig) -> Generator[Backend]:
 @contextmanager
 def _dask(scheduler: str | None, jobs: int) -> Generator[int]:
     distributed = extra("distributed", "dask")
+    logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells of every worker
     local = {"n_workers": min(jobs, joblib.cpu_count()), "threads_per_worker": 1}
     where = {"address": scheduler} if scheduler else {**local, "dashboard_address": None}
     try:

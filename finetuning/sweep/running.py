@@ -75,9 +75,9 @@ class Job:
 
     @property
     def lock(self) -> Path:
-        """The file that is locked while the run is made."""
-        folder = Path(self.directory, self.config.output)
-        return Path(self.directory, self.root, LOCKS, str(folder).replace(os.sep, "%"))
+        """The file that is locked while the run is made, on whatever machine sees the folder."""
+        name = os.path.relpath(self.config.output, self.root).replace(os.sep, "%")
+        return Path(self.directory, self.root, LOCKS, name)
 
     @property
     def has_begun(self) -> bool:
