@@ -34,7 +34,8 @@ def write_report(runs: pd.DataFrame, record: Record, folder: Path, output: Path)
 
     Args:
         runs: A runs frame; see `analysis.runs`.
-        record: Record of the probe `study`: options and provenance.
+        record: Record of the probe `study`: options and provenance; `failed` in it has the reason
+            of every run that is missing.
         folder: Where its files lie; they are embedded in the PDF.
         output: PDF to create.
 
@@ -55,6 +56,7 @@ def write_report(runs: pd.DataFrame, record: Record, folder: Path, output: Path)
         "subtitle": _subtitle(runs),
         "claims": verdicts.lines(entries),
         "ledger": verdicts.facts(entries),
+        "failed": record.provenance.get("failed", {}),
         "sections": {name: _words(*pair) for name, pair in found.items()},
         "tables": {name: content.table for name, (content, _) in found.items() if content},
     }
@@ -69,7 +71,7 @@ def named(name: str, content: Content | None) -> list[Plate]:
     """The figures of a section, whose captions name their files."""
     plates = content.plates if content else ()
     return [
-        replace(plate, drawing=replace(plate.drawing, note=_note(plate.drawing, f"{name}-{i}")))
+        replace(plate, drawing=replace(plate.drawing, note=_note(plate.drawing, stem(name, i))))
         for i, plate in enumerate(plates)
     ]
 
@@ -78,9 +80,19 @@ def write_figures(plates: Mapping[str, list[Plate]], folder: Path) -> None:
     """NAME.svg and NAME.csv of every figure."""
     for name, group in plates.items():
         for i, plate in enumerate(group):
-            with whole_file(folder / f"{name}-{i}.svg", parents=True) as file:
+            with whole_file(folder / f"{stem(name, i)}.svg", parents=True) as file:
                 file.write_bytes(plate.drawing.svg)
-            write_csv(plate.data, folder / f"{name}-{i}.csv")
+            write_csv(plate.data, folder / f"{stem(name, i)}.csv")
+
+
+def stem(name: str, number: int) -> str:
+    """What the files of a figure are called.
+
+    Example:
+        >>> stem("on_top", 0)
+        'on-top-0'
+    """
+    return f"{name}-{number}".replace("_", "-")
 
 
 def write_csv(frame: pd.DataFrame, path: Path) -> None:

@@ -67,6 +67,7 @@ def study_record(runs: pd.DataFrame) -> Record:
     provenance = {
         "versions": {"lazyrich": "0.1.0"},
         "data": "digits",
+        "failed": {"ink-9": "the loss is infinite"},
         "runs": [{"run": f"{env}-{seed}", "sha256": "0" * 64} for env in ENVS for seed in SEEDS],
     }
     config = {"protocol": "smoke", "seeds": list(SEEDS)}

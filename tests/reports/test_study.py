@@ -20,6 +20,7 @@ from reports.study.catalogue import SECTIONS
 from reports.study.comparison import matched, table
 from reports.study.references import all_points, points
 from reports.study.sections import built, each_dataset
+from reports.study.writing import stem
 from tests.analysis.study_data import accuracies, grid
 from tests.reports.synthetic_study import study_record, study_runs
 
@@ -55,14 +56,15 @@ def text(folder: Path) -> str:
 def test_every_figure_lies_beside_the_runs_with_its_data(
     folder: Path, text: str, name: str
 ) -> None:
-    svg, data = (folder / "figures" / f"{name}-0.{kind}" for kind in ("svg", "csv"))
+    svg, data = (folder / "figures" / f"{stem(name, 0)}.{kind}" for kind in ("svg", "csv"))
     assert svg.read_bytes().startswith(b"<?xml") and len(pd.read_csv(data))
-    assert f"{name}-0.svg, {name}-0.csv" in text
+    assert f"{svg.name}, {data.name}" in text
 
 
 def test_the_pdf_has_the_ledger_and_its_files(folder: Path, text: str) -> None:
     assert "Of 19 claims 19 were tested: 19 supported" in text
     assert "Nothing to show" not in text
+    assert "1 runs failed and are missing everywhere: ink-9 (the loss is infinite)" in text
     attachments = set(pypdf.PdfReader(folder / "study.pdf").attachments)
     assert {"runs.parquet", "ledger.csv", "record.json"} <= attachments
     requirements = pd.read_csv(folder / "figures" / "ledger.csv")
@@ -179,11 +181,15 @@ def test_a_poor_study_gives_the_same_bytes_twice_and_says_what_is_missing(tmp_pa
     assert not list((tmp_path / "first" / "figures").glob("*.svg"))
 
 
-def test_what_is_no_study_is_a_sentence(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_no_study_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     few = check_runs(accuracies(grid(cells=("a",)), ood=0.5))
     record = study_record(few)
     Record(**{**vars(record), "probe": "ntk"}).write(tmp_path)
     few.to_parquet(tmp_path / "runs.parquet")
+    flags = ["--runs", str(tmp_path), "--output", str(tmp_path / "a.pdf")]
+    monkeypatch.setattr("sys.argv", ["reports.study", *flags])
     with pytest.raises(SystemExit) as stop:
-        run(report, ReportConfig, ["--runs", str(tmp_path), "--output", str(tmp_path / "a.pdf")])
+        run(report, ReportConfig)
     assert stop.value.code == 2 and "record of the probe 'ntk'" in capsys.readouterr().err
