@@ -42,6 +42,7 @@ from core.outputs import new_folder
 from core.records import Record, provenance, tidy
 from core.resumable import OPTIONS, check_resumable
 from finetuning.sweep import Outcome, sweep
+from finetuning.sweep.running import ELSEWHERE
 from reports.study import write_report
 from scripts.study.collecting import runs_frame
 from scripts.study.config import StudyConfig
@@ -90,8 +91,14 @@ def sorted_out(
     """The runs that are finished, and why the others are not.
 
     Raises:
-        InputError: If none is.
+        InputError: If none is, or another process is at one.
     """
+    busy = [str(o.folder) for o in outcomes if o.failure == ELSEWHERE]
+    if busy:
+        raise InputError(
+            f"another process is at {len(busy)} runs of this study, such as '{busy[0]}'; one "
+            "study a folder was expected: wait for it, or stop it, and give this command again"
+        )
     failed = {str(o.folder): o.failure for o in outcomes if o.failure}
     finished = [one for one in planned if one.config.output not in failed]
     if not finished:

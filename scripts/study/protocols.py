@@ -89,6 +89,7 @@ PROTOCOLS: dict[Name, Protocol] = {
         noises=("gaussian",),
         placements=("stages",),
         placed_rates=(DROP_RATE,),
+        tangent_rates=(0.0,),
         samples=64,
         curve_rates=(DROP_RATE,),
         timed=4,

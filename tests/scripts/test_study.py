@@ -26,6 +26,7 @@ from finetuning.linear.config import LinearConfig
 from finetuning.members import Member
 from finetuning.run_folder import read_metrics
 from finetuning.sweep import Outcome
+from finetuning.sweep.running import ELSEWHERE
 from finetuning.train import train
 from scripts.study import finals, trajectory
 from scripts.study.__main__ import sorted_out, study
@@ -193,6 +194,21 @@ def test_a_study_of_failures_alone_is_refused() -> None:
     outcome = Outcome(Path(one.config.output), 1.0, "the loss became nan")
     with pytest.raises(InputError, match="every run of the study failed.*became nan"):
         sorted_out([one], [outcome])
+
+
+def test_two_studies_do_not_share_a_folder() -> None:
+    (one, *_) = plan(StudyConfig(), ("ink",))
+    outcome = Outcome(Path(one.config.output), 0.0, ELSEWHERE)
+    with pytest.raises(InputError, match="another process is at 1 runs of this study"):
+        sorted_out([one], [outcome])
+
+
+def test_failed_runs_are_named_and_left_out() -> None:
+    first, second, *_ = plan(StudyConfig(), ("ink",))
+    outcomes = [Outcome(Path(first.config.output), 1.0, "the loss became nan")]
+    outcomes.append(Outcome(Path(second.config.output), 1.0))
+    finished, failed = sorted_out([first, second], outcomes)
+    assert finished == [second] and failed == {first.name: "the loss became nan"}
 
 
 def test_environments_that_are_not_there_are_named(tmp_path: Path) -> None:
