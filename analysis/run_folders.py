@@ -2,7 +2,8 @@
 
 Every folder gives two rows: the evaluation with the best i.i.d. accuracy (`selection` best, the
 first that reached it) and the last one (final). A linear model's folder holds a grid of fits: best
-is chosen among all evaluations of all fits, final among the fits' last ones, by i.i.d. accuracy.
+is chosen among all evaluations of all fits, final among the fits' last ones, by i.i.d. accuracy. A
+folder of `finetuning.average` is a run by the method that averaged it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,8 @@ import pandas as pd
 from analysis.runs import check_runs
 from core.documents import read_json, read_json_lines, read_yaml
 from core.errors import InputError
+
+AVERAGES = {"trajectory": "average_trajectory", "uniform_soup": "average_final"}  # else its name
 
 Line = Mapping[str, Any]
 
@@ -31,6 +34,7 @@ class _Options(TypedDict):
     head_lr_factor: NotRequired[float]
     noise: NotRequired[str]
     placement: NotRequired[str]
+    average_method: NotRequired[str]
     lr: float | list[float]
     weight_decay: float | list[float]
 
@@ -94,6 +98,9 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
 
 
 def _method(options: Line) -> str:
+    if "average_method" in options:
+        method = str(options["average_method"])
+        return AVERAGES.get(method, method)
     if "linear_blocks" in options:
         return "linear"
     if options.get("tangent", False):

@@ -40,3 +40,10 @@ class ComputeOptions:
     """Store activations channels last (faster convolutions on most GPUs and some CPUs)."""
     compile: bool = False
     """Compile the network with torch.compile."""
+
+
+# What runs did before these were options, in folders of older releases.
+RUNS_BEFORE: dict[str, Any] = {
+    **{"tangent": False, "train_fraction": 1.0, "head_start": "random"},
+    **{"noise": "dropout", "placement": "head", "tied_masks": False, "kept_units": None},
+}

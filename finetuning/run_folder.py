@@ -27,17 +27,13 @@ from core.checkpoints import save_state_dict
 from core.command_line import as_yaml
 from core.documents import read_json, read_json_lines
 from core.errors import InputError
+from core.options import RUNS_BEFORE
 from core.outputs import new_folder, whole_file
 from core.resumable import check_resumable
 from finetuning.config import TrainConfig
 
 # Options that change where and how fast, not what: a run may be resumed with others.
 NOT_COMPARED = ("output", "workers")
-# What runs did before these were options.
-BEFORE = {
-    **{"tangent": False, "train_fraction": 1.0, "head_start": "random"},
-    **{"noise": "dropout", "placement": "head", "tied_masks": False, "kept_units": None},
-}
 RIVALS = ("noise", "placement", "tied_masks")  # weights of plain dropout need not say so
 
 
@@ -68,7 +64,7 @@ class RunFolder:
             InputError: If the folder exists and is no run of the same options, its config.yaml
                 is damaged, or it cannot be written.
         """
-        check_resumable(config, "run", NOT_COMPARED, BEFORE)
+        check_resumable(config, "run", NOT_COMPARED, RUNS_BEFORE)
 
     @classmethod
     def open(
@@ -178,4 +174,4 @@ def _metadata(config: TrainConfig, step: int) -> dict[str, Any]:
         "tangent": config.tangent,
         "seed": config.seed,
         "pretrained": config.pretrained,
-    } | {name: value for name in RIVALS if (value := getattr(config, name)) != BEFORE[name]}
+    } | {name: value for name in RIVALS if (value := getattr(config, name)) != RUNS_BEFORE[name]}

@@ -17,6 +17,7 @@ from typing import Any, Literal, TypedDict
 
 from core.documents import read_yaml
 from core.errors import InputError
+from core.options import RUNS_BEFORE
 from probes.sources import Source
 
 Kind = Literal["tangent", "linear"]
@@ -31,10 +32,8 @@ NOT_COMPARED = {
 # What model (1) shares with the run that it is a counterpart of.
 SHARED_WITH_LINEAR = (
     *("model", "model_kwargs", "pretrained", "data", "envs", "test_env", "seed", "split_seed"),
-    *("drop_rate", "image_size", "transform", "train_fraction"),
+    *("drop_rate", "image_size", "transform", "train_fraction", "noise", "placement"),
 )
-# What runs did before these were options.
-BEFORE = {"tangent": False, "train_fraction": 1.0}
 
 log = logging.getLogger(__name__)
 
@@ -158,7 +157,7 @@ def _options(folder: Path) -> dict[str, Any]:
 
 
 def _with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
-    return {**BEFORE, **options}
+    return {**RUNS_BEFORE, **options}
 
 
 def _kind(options: Mapping[str, Any]) -> Kind | None:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from core.options import RUNS_BEFORE
 from finetuning.config import TrainConfig, resolve
 from finetuning.linear.config import LinearConfig, resolve_linear
-from finetuning.run_folder import BEFORE
 
 RunConfig = TrainConfig | LinearConfig
 
@@ -42,7 +42,7 @@ def run_name(config: RunConfig) -> str:
 
     Processes, machines, versions of Python and later releases give the same name. Options that
     say where and how fast do not count, nor do newer ones at what runs did before they were there
-    (`finetuning.run_folder.BEFORE`); one that is left out counts as what it defaults to.
+    (`core.options.RUNS_BEFORE`); one that is left out counts as what it defaults to.
 
     Example:
         >>> run_name(TrainConfig(lr=1e-2)) == run_name(TrainConfig(device="cpu", output="runs/a"))
@@ -58,7 +58,7 @@ def run_name(config: RunConfig) -> str:
 
 
 def _is_old(name: str, value: object) -> bool:
-    return name in BEFORE and value == BEFORE[name]
+    return name in RUNS_BEFORE and value == RUNS_BEFORE[name]
 
 
 def differing_options(configs: Sequence[RunConfig]) -> list[str]:

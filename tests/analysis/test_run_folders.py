@@ -54,8 +54,11 @@ def test_methods_are_told_apart_by_their_options(tmp_path: Path) -> None:
         write(tmp_path / "tangent", RUN, tangent=True),
         write(tmp_path / "ordinary", RUN, tangent=False),
     ]
+    for method in ("trajectory", "uniform_soup", "swad"):
+        folders.append(write(tmp_path / method, RUN[-1:], average_method=method))
     runs = runs_of_folders(folders)
-    assert runs["method"].tolist()[::2] == ["erm", "tangent", "dropout"]
+    own = ["erm", "tangent", "dropout"]
+    assert runs["method"].tolist()[::2] == [*own, "average_trajectory", "average_final", "swad"]
 
 
 def test_noise_and_its_placement_are_told(tmp_path: Path) -> None:
