@@ -32,14 +32,13 @@ def forest(
     if margin:
         axes.axvspan(-margin, margin, color="0.92", linewidth=0, zorder=-1)
     axes.axvline(0, color="0.6", linewidth=0.6, zorder=0)
-    step = 0.5 / max(1, len(styles))
     for place, (label, series) in enumerate(rows.items()):
         marks = list((single or {}).get(label, ()))
         axes.plot(marks, [place + 0.38] * len(marks), "|", color=ENV_COLOR, markersize=3.5)
-        for number, (name, style) in enumerate(styles.items()):
-            if name in series:
-                y = place + step * (number - (len(styles) - 1) / 2)
-                whisker(axes, series[name], y, style)
+        shown = [name for name in styles if name in series]
+        for number, name in enumerate(shown):
+            y = place + 0.5 / len(shown) * (number - (len(shown) - 1) / 2)
+            whisker(axes, series[name], y, styles[name])
     axes.set(ylim=(len(rows) - 0.45, -0.55))
     axes.set_yticks(range(len(rows)), [wrapped(label, LETTERS) for label in rows])
     axes.tick_params(axis="y", length=0)

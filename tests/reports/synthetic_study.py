@@ -21,7 +21,7 @@ def study_runs(dataset: str = "digits", *, seed: int = 0) -> pd.DataFrame:
     dropout = main(runs, "dropout").query("drop_rate == 0.9")
     finals = runs[runs["method"].isin(["ensemble_final", "average_final"])]
     parts = [
-        runs.assign(ensemble_size=1),
+        runs.assign(ensemble_size=runs["method"].str.endswith("final").map({True: 12, False: 1})),
         dropout.assign(noise="gaussian", ood=dropout["ood"] - 0.01),
         dropout.assign(placement="stages", ood=dropout["ood"] - 0.02),
         dropout.assign(placement="blocks", drop_rate=0.5, ood=dropout["ood"] - 0.03),
