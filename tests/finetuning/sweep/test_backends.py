@@ -83,7 +83,7 @@ def ticks(process: int) -> dict[tuple[int, int], int]:
 def busy_threads(seeds: int, jobs: int, root: Path, threads: str | None) -> int:
     """How many threads of a sweep compute from its first evaluation to its last run's end."""
     grid = root.with_suffix(".yaml")
-    tiny = "{steps: 30, eval_every: 30, batch_size: 8, device: cpu}"
+    tiny = "{steps: 12, eval_every: 12, batch_size: 8, device: cpu}"
     grid.write_text(f"options: {tiny}\nvary: {{seed: {list(range(seeds))}}}\n")
     own = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
     own |= {"OMP_NUM_THREADS": threads} if threads else {}
