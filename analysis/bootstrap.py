@@ -50,6 +50,7 @@ from analysis.estimates import Estimate
 from analysis.intervals import LEVEL
 
 NUM_DRAWS = 4000
+ALIKE = 1e-12  # spread of rounding
 
 Rows = Float[np.ndarray, " N"]
 
@@ -79,9 +80,14 @@ class Mean:
     varies: str = ""
     reason: str = ""
 
+    @property
+    def has_error(self) -> bool:
+        """Whether there is an error to judge by; rows that are all alike show none."""
+        return self.degrees > 0 and self.stderr > 0
+
     def interval(self, level: float = LEVEL) -> tuple[float, float]:
         """The two-sided interval of a level; NaN where there is none."""
-        if not self.degrees:
+        if not self.has_error:
             return math.nan, math.nan
         half = float(student.ppf((1 + level) / 2, self.degrees)) * self.stderr
         return self.value - half, self.value + half
@@ -101,10 +107,8 @@ class Mean:
 
         NaN where there is no error.
         """
-        if not self.degrees:
+        if not self.has_error:
             return math.nan
-        if self.stderr == 0:
-            return 0.0 if self.value > boundary else 1.0
         return float(student.sf((self.value - boundary) / self.stderr, self.degrees))
 
     def p_below(self, boundary: float) -> float:
@@ -149,6 +153,9 @@ def hierarchical_mean(
         return Mean(value=value, **facts)
     deviations = _cluster_deviations(values[:, None], design)
     stderr = float(np.sqrt(np.square(deviations).sum()))
+    if stderr <= ALIKE:
+        facts["reason"] = "all of them are alike, which tells nothing of the error"
+        return Mean(value=value, **facts)
     return Mean(value=value, stderr=stderr, degrees=_degrees(deviations, design), **facts)
 
 

@@ -3,7 +3,7 @@
 Every counterpart is compared with the ordinary run of the same environment, seed, split and
 dropout rate, i.i.d. and o.o.d., at its best i.i.d. accuracy (the paper's Figure 9) and after its
 last step (its Figure 10). Kernel regression has no steps and no dropout, and is compared with the
-ordinary run after its last step at every rate.
+ordinary run after its last step at every rate, on the same images.
 
 Whether a counterpart decides as well is asked by two one-sided tests against a margin; of the
 differences of model (1), claim C13 of `analysis.claims` makes a verdict.
@@ -18,6 +18,8 @@ from analysis.equivalence import MARGIN, Equivalence, equivalence
 from analysis.pairing import KEYS, paired
 
 ORDINARY = ("erm", "dropout")
+# The network on the images that kernel regression was evaluated on, which may be a sample.
+ON_KERNEL_IMAGES = "network_on_kernel_images"
 SELECTIONS = {
     "tangent": ("best", "final"),
     "linear": ("best", "final"),
@@ -75,10 +77,11 @@ def contrasts(runs: pd.DataFrame, *, margin: float = MARGIN) -> list[Contrast]:
 def _contrast(
     runs: pd.DataFrame, method: str, selection: str, rate: float, split: str, margin: float
 ) -> Contrast:
+    reference = (ON_KERNEL_IMAGES,) if method == "kernel" else ORDINARY
     alike = runs.loc[(runs["drop_rate"] == rate) & (runs["selection"] == selection), :]
     pairs = paired(
         alike.loc[alike["method"] == method, :],
-        alike.loc[alike["method"].isin(ORDINARY), :],
+        alike.loc[alike["method"].isin(reference), :],
         split,
         on=KEYS,
         names=(TITLES[method], "the ordinary network"),

@@ -67,7 +67,7 @@ def table(contrasts: Sequence[Contrast]) -> Table:
             f"{c.drop_rate:g}",
             c.split,
             cell(c.mean.estimate),
-            f"{number(c.test.low)}, {number(c.test.high)}" if c.mean.degrees else DASH,
+            f"{number(c.test.low)}, {number(c.test.high)}" if c.mean.has_error else DASH,
             c.test.word,
             f"{c.mean.same_sign} of {len(c.mean.by_env)}",
             str(c.mean.num),

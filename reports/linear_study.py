@@ -61,7 +61,10 @@ def write_report(study: Study, folder: Path, output: Path) -> Path:
         "margin": found[0].test.margin,
         "reason": found[0].mean.reason,
         "has_grid": study.grid is not None,
+        "envs": sorted(study.runs["env"].unique()),
         "creation": _creation_facts(study),
+        "creation_rate": f"{study.runs['drop_rate'].min():g}",
+        "rate_run": study.rate.provenance["runs"][0]["run"].removesuffix("/init"),
         "rate": rate_curve.facts(study.rate),
     }
     drawings = _drawings(study, found)

@@ -44,7 +44,8 @@ class StudyOptions(ModelOptions, DataOptions):
     image_size: int | None = None
     """Side of the input images in pixels (default: the model's)."""
     linear_lr: tuple[float, ...] | None = None
-    """Learning rates of the linear model (1) (default: that of the runs)."""
+    """Learning rates of the linear model (1), which SGD trains (default: that of the runs, or the
+    preset's where adamw trains them)."""
     linear_layers: tuple[str, ...] = ()
     """Layers that the linear model (1) reads (default: the last three residual blocks)."""
     jobs: int = 0
@@ -68,6 +69,8 @@ class StudyOptions(ModelOptions, DataOptions):
                 "--pretrained is none; a study of fine-tuning starts from pretrained weights, and "
                 "adds runs from scratch itself"
             )
+        if self.test_env:
+            self.check_values("test_env")
         parse_bytes(self.memory)
         ordinary(self)
         linear(self)
@@ -96,8 +99,8 @@ def linear(config: StudyOptions, **own: object) -> LinearConfig:
     """A linear model (1) with the study's options, and some of its own."""
     shared = _shared(config, LinearConfig)
     shared.pop("weight_decay", None)  # it has the paper's grid
-    lr = config.linear_lr or (config.lr and (config.lr,))
-    named = {"lr": lr or None, "layers": config.linear_layers}
+    of_runs = (config.lr,) if config.lr and config.optimizer != "adamw" else None
+    named = {"lr": config.linear_lr or of_runs, "layers": config.linear_layers}
     return LinearConfig(**(shared | named | own))  # type: ignore[arg-type]
 
 

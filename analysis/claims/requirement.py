@@ -109,7 +109,7 @@ def required(
         >>> round(found.support, 3), Judgement(requirements=[found]).word
         (0.01, 'supported')
     """
-    if not mean.degrees:
+    if not mean.has_error:
         return undecided(name, mean, rows)
     sides = 1 if math.isfinite(low) and math.isfinite(high) else 2
     inside = [mean.p_above(low)] * math.isfinite(low) + [mean.p_below(high)] * math.isfinite(high)

@@ -109,7 +109,7 @@ def table(comparisons: Sequence[Comparison]) -> Table:
         rows += [[*first, *_line(arm.name, arm.means), DASH, DASH] for arm in comparison.arms]
         rows += [
             [*first, *_line(d.name, d.means), f"{d.means['ood'].superiority:.0%}", _signs(d)]
-            if d.means["ood"].degrees
+            if d.means["ood"].has_error
             else [*first, *_line(d.name, d.means), DASH, _signs(d)]
             for d in comparison.differences
         ]

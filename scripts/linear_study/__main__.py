@@ -26,6 +26,8 @@ from pathlib import Path
 
 from core.command_line import as_yaml, run
 from core.errors import InputError
+from core.layers import chosen_layers
+from core.models import create_model
 from core.outputs import new_folder
 from core.records import Record
 from core.resumable import OPTIONS, check_resumable
@@ -53,6 +55,7 @@ def study(config: LinearStudyConfig) -> Path:
     check_resumable(config, "study", NOT_COMPARED)
     output = Path(config.output)
     envs = held_out(config)
+    check_layers(config)
     trained = comparison(config, envs)
     if config.grid:
         (grid_env,) = held_out(replace(config, test_env=(config.grid_env or envs[-1],)))
@@ -63,6 +66,17 @@ def study(config: LinearStudyConfig) -> Path:
     trained = finished(trained, sweep(configs(trained), output))
     records = probe_all(config, trained)
     return write(config, trained, records, time.perf_counter() - began)
+
+
+def check_layers(config: LinearStudyConfig) -> None:
+    """Refuse layers for model (1) that the network does not have, before anything is trained.
+
+    Raises:
+        InputError: If there is one.
+    """
+    if config.linear_layers:
+        model = create_model(config.model, 2, **(config.model_kwargs or {}))
+        chosen_layers(model, config.linear_layers)
 
 
 def finished(trained: Sequence[Trained], outcomes: Sequence[Outcome]) -> list[Trained]:

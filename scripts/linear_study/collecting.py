@@ -5,17 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from analysis.creation_verdict import DIFFERENCE, NULL, R2
 from analysis.dropout_ridge_verdict import ALL
+from analysis.linear_counterparts import ON_KERNEL_IMAGES
 from analysis.run_folders import runs_of_folders
-from analysis.runs import check_runs
+from analysis.runs import ACCURACIES, check_runs
 from core.records import Metric, Record, provenance
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained, configs
+from scripts.linear_study.probing import CREATION
 
 PROBE, LINEARITY = "linear_study", "linearity"
-KERNEL = "kernel_accuracy"
 _SHARED = ("data", "data_fingerprint", "classes", "image_shape", "transform")
 
 
@@ -23,22 +26,31 @@ def runs_frame(trained: Sequence[Trained], records: Mapping[str, Record]) -> pd.
     """Every run of the comparison, and kernel regression as a run beside each ordinary one."""
     compared = [one for one in trained if one.group != GRID]
     runs = runs_of_folders(run.output for run in configs(compared))
-    kernels = [
-        row
-        for one in compared
-        for row in _kernel(runs, Path(one.run.output).name, records[one.group])
+    further = [row for one in compared for row in _further(runs, one, records[one.group])]
+    runs = check_runs(pd.concat([runs, pd.DataFrame(further)]))
+    for metric in (R2, NULL, DIFFERENCE):
+        values = _measures(records[CREATION], metric)
+        runs[metric] = [values.get(run, np.nan) for run in runs["run"]]
+    return runs
+
+
+def _further(runs: pd.DataFrame, one: Trained, record: Record) -> list[dict[str, Any]]:
+    """Kernel regression at the start of a run, and the run on the same images."""
+    name = Path(one.run.output).name
+    (own,) = runs.query("run == @name and selection == 'final'").to_dict("records")
+    methods = {"kernel": "kernel", ON_KERNEL_IMAGES: "ordinary"}
+    return [
+        own | {"run": f"{name}-{method}", "method": method, **_accuracies(record, name, measured)}
+        for method, measured in methods.items()
     ]
-    return check_runs(pd.concat([runs, pd.DataFrame(kernels)]))
 
 
-def _kernel(runs: pd.DataFrame, run: str, record: Record) -> list[dict[str, Any]]:
-    """Kernel regression at the start of a run; environments count alike, as in the others."""
+def _accuracies(record: Record, run: str, method: str) -> dict[str, float]:
+    """Of a method in training space; environments count alike, as in the metrics of runs."""
     values = record.values
-    of_run = (values["run"] == run) & (values["metric"] == KERNEL) & (values["env"] != "all")
-    means = values.loc[of_run].groupby("split")["value"].mean()
-    ordinary = runs.loc[(runs["run"] == run) & (runs["selection"] == "final")].iloc[0].to_dict()
-    own = {"run": f"{run}-kernel", "method": "kernel", "iid": means["iid"], "ood": means["ood"]}
-    return [ordinary | own]
+    of = (values["run"] == run) & (values["metric"] == f"{method}_accuracy")
+    means = values.loc[of & (values["env"] != ALL)].groupby("split")["value"].mean()
+    return {split: float(means[split]) for split in ACCURACIES}
 
 
 def _measures(record: Record, metric: str) -> dict[str, float]:
@@ -74,7 +86,7 @@ def study_record(
         provenance=provenance(
             runs=[_file(entry) for record in groups for entry in record.provenance["runs"]],
             **{name: first[name] for name in _SHARED},
-            seconds=round(seconds, 1),
+            seconds_of_last_call=round(seconds, 1),
         ),
     )
 

@@ -16,7 +16,7 @@ class Trained:
     """An ordinary run and the counterparts that are trained beside it.
 
     Attributes:
-        group: What is probed together: the environment held out, or `GRID`.
+        group: What is probed together: those that hold out one environment, or `GRID`.
         run: The ordinary run.
         twins: Its counterparts.
     """
@@ -43,7 +43,7 @@ def _with_twins(config: LinearStudyConfig, env: str, seed: int, rate: float) -> 
     run = ordinary(config, output=str(name), **options)
     tangent = ordinary(config, output=f"{name}-tangent", tangent=True, **options)
     model = linear(config, output=f"{name}-linear", **options)
-    return Trained(env, run, (tangent, model))
+    return Trained(f"{env} held out", run, (tangent, model))
 
 
 def grid(config: LinearStudyConfig, env: str) -> list[Trained]:

@@ -88,7 +88,7 @@ def _linearity(
     return LinearityConfig(
         finetuned=tuple(one.run.output for one in members),
         twins=tuple(twins) or ("none",),
-        output=str(Path(config.output) / "linearity" / group),
+        output=str(Path(config.output) / "linearity" / group.replace(" ", "-")),
         samples=config.samples or ALL_IMAGES,
         detail_samples=8,
         alphas=(1.0,),

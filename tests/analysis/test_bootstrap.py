@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import ks_1samp, ttest_1samp
 from scipy.stats import t as student
 
-from analysis.bootstrap import Mean, hierarchical_mean, mean_draws
+from analysis.bootstrap import hierarchical_mean, mean_draws
 from analysis.clusters import clusters
 from scripts.coverage import WORLDS, CoverageConfig, World, covered
 from tests.analysis.study_data import differing_cells as study
@@ -79,9 +79,10 @@ def test_signs_and_superiority_by_hand() -> None:
     }
 
 
-def test_a_difference_without_spread_is_sure() -> None:
-    mean = Mean(value=0.1, stderr=0.0, degrees=3, num=4)
-    assert mean.p_above(0) == 0 and mean.p_above(0.1) == 1 and mean.p_below(0) == 1
+def test_differences_that_are_all_alike_tell_no_error() -> None:
+    mean = hierarchical_mean(study().assign(difference=0.1))
+    assert mean.value == pytest.approx(0.1) and "all of them are alike" in str(mean)
+    assert not mean.estimate.has_interval and math.isnan(mean.p_above(0))
 
 
 def test_draws_of_one_mean_have_its_students_t() -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.linear_counterparts import contrasts
+from analysis.linear_counterparts import ON_KERNEL_IMAGES, contrasts
 from analysis.runs import check_runs
 from core.errors import InputError
 from tests.analysis.study_data import accuracies, grid
@@ -59,6 +59,16 @@ def test_rates_are_compared_apart() -> None:
     found = contrasts(check_runs(pd.concat([plain, dropped])))
     words = {(c.drop_rate, c.split): c.test.word for c in found if c.selection == "best"}
     assert words[0.0, "ood"] == "equivalent" and words[0.9, "ood"] == "different"
+
+
+def test_kernel_regression_is_paired_with_the_network_on_its_own_images() -> None:
+    final = {"cells": ("a",), "seeds": SEEDS}
+    everywhere = accuracies(grid(**final), 0.6, 0.8, seed=1)
+    kernel = accuracies(grid(**final, method="kernel"), 0.3, 0.5, seed=2)
+    there = accuracies(grid(**final, method=ON_KERNEL_IMAGES), 0.4, 0.5, seed=3)
+    found = contrasts(check_runs(pd.concat([everywhere, kernel, there])))
+    differences = {c.split: c.mean.value for c in found}
+    assert differences == pytest.approx({"iid": 0.0, "ood": -0.1}, abs=0.01)
 
 
 def test_a_counterpart_without_its_run_is_refused() -> None:

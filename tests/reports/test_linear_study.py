@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from analysis.estimates import DASH, number
-from analysis.linear_counterparts import contrasts
+from analysis.linear_counterparts import ON_KERNEL_IMAGES, contrasts
 from analysis.runs import check_runs
 from core.records import Record, tidy
 from reports import counterparts, linearity_grid
@@ -21,7 +21,7 @@ def compared() -> pd.DataFrame:
     """Four methods at two rates, two seeds, two environments."""
     parts = []
     for method, rate, selection in product(
-        ("network", "tangent", "linear", "kernel"), (0.0, 0.9), ("best", "final")
+        ("network", "tangent", "linear", "kernel", ON_KERNEL_IMAGES), (0.0, 0.9), ("best", "final")
     ):
         name = ("dropout" if rate else "erm") if method == "network" else method
         of = {"envs": ("ink", "photo"), "cells": ("a",), "drop_rate": rate}

@@ -4,16 +4,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
+import pypdf
 import pytest
 import torch
 
 from core.errors import InputError
 from core.records import Record
 from finetuning.linear.config import LinearConfig
+from reports.linear_study import claim_lines
 from scripts.linear_study.__main__ import study
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import comparison, configs, grid
-from scripts.study_options import held_out
+from scripts.study_options import held_out, linear
 from tests.finetuning.tiny import write_images
 
 
@@ -33,7 +35,7 @@ def test_every_cell_has_its_twins_and_every_run_a_folder_of_its_own() -> None:
         assert tangent == replace(one.run, output=tangent.output, tangent=True)
         assert isinstance(linear, LinearConfig)
         assert (linear.seed, linear.drop_rate) == (one.run.seed, one.run.drop_rate)
-        assert one.run.test_env == linear.test_env == (one.group,)
+        assert one.run.test_env == linear.test_env == (one.group.removesuffix(" held out"),)
     outputs = [run.output for run in configs(trained)]
     assert len(set(outputs)) == len(outputs)
 
@@ -82,6 +84,20 @@ def test_environments_that_are_not_there_are_named(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_what_a_typo_would_cost_is_not_trained(tmp_path: Path) -> None:
+    output = str(tmp_path / "study")
+    with pytest.raises(InputError, match="bogus"):
+        study(LinearStudyConfig(linear_layers=("bogus",), output=output))
+    with pytest.raises(InputError, match="--test_env is ink ink"):
+        LinearStudyConfig(test_env=("ink", "ink"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_adamw_leaves_the_linear_model_its_own_rate() -> None:
+    assert linear(LinearStudyConfig(optimizer="adamw", lr=1e-4)).lr is None
+    assert linear(LinearStudyConfig(lr=1e-4)).lr == (1e-4,)
+
+
 def tiny(tmp_path: Path, **options: object) -> LinearStudyConfig:
     """Two steps of two images, on images that differ in brightness."""
     shared = {
@@ -108,28 +124,36 @@ def test_a_study_ends_with_a_report_and_is_not_done_twice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_images(tmp_path / "data")
-    config = tiny(tmp_path)
+    config = tiny(tmp_path, samples=3)
     pdf = study(config)
     assert pdf.read_bytes().startswith(b"%PDF")
     assert "left out of the grid" in caplog.text and "lr1e+27" in caplog.text
 
     runs = pd.read_parquet(pdf.parent / "record" / "runs.parquet")
-    methods = ["dropout", "erm", "kernel", "linear", "tangent"]
+    methods = ["dropout", "erm", "kernel", "linear", "network_on_kernel_images", "tangent"]
     assert sorted(runs["method"].unique()) == methods
     record = Record.read(pdf.parent / "record")
-    kernel = record.values.set_index("metric").loc["kernel_accuracy"]
-    last = runs.loc[(runs["method"] == "kernel") & (runs["seed"] == 0), "ood"].iloc[0]
-    of_run = (
-        (kernel["run"] == "photo-s0-r0") & (kernel["split"] == "ood") & (kernel["env"] == "all")
-    )
-    assert kernel.loc[of_run, "value"].tolist() == [last]
+    for method, measured in (("kernel", "kernel"), ("network_on_kernel_images", "ordinary")):
+        last = runs.query(f"method == '{method}' and seed == 0 and drop_rate == 0")["ood"]
+        of = record.values.query(f"metric == '{measured}_accuracy' and split == 'ood'")
+        of = of.query("run == 'photo-s0-r0' and env == 'all'")
+        assert of["value"].tolist() == last.tolist() and of["num_examples"].tolist() == [3]
+    lines = {line["name"][:3]: line for line in claim_lines(runs)}
+    assert list(lines) == ["C13", "C15"]
+    assert {line["word"] for line in lines.values()} <= {
+        "supported",
+        "contradicted",
+        "inconclusive",
+    }
+    said = " ".join(page.extract_text() for page in pypdf.PdfReader(pdf).pages)
+    assert "C13" in said and "C15" in said and "not tested" not in said
 
     weights = {path: path.stat().st_mtime_ns for path in pdf.parent.rglob("*.safetensors")}
     pdf.unlink()
     study(config)
     assert {path: path.stat().st_mtime_ns for path in weights} == weights and pdf.exists()
     with pytest.raises(InputError, match="a study is only resumed with the same ones"):
-        study(tiny(tmp_path, steps=3))
+        study(tiny(tmp_path, samples=3, steps=3))
 
 
 @pytest.mark.slow
