@@ -16,7 +16,7 @@ from core.layers import FEATURES
 from core.records import Record
 from scripts.study import finals, trajectory
 from scripts.study.config import StudyConfig
-from scripts.study.jobs import read
+from scripts.study.jobs import read, runs_of
 from scripts.study.plan import Planned, in_first_cell, network_runs
 from scripts.study.probing import CREATION, LINEARITY, LOSS, RATE, RICHNESS, run_name
 from scripts.study.timing import seconds_of
@@ -137,7 +137,7 @@ def _finals(runs: pd.DataFrame, records: Mapping[str, Record]) -> Iterator[Row]:
     last = _last_steps(runs)
     of_all = {"cell": "all", "lr": np.nan, "weight_decay": np.nan}
     for record in records.values():
-        base = last[record.config["runs"][0]] | of_all
+        base = last[runs_of(record)[0]] | of_all
         places = record.values[["run", "metric", "seed", "at"]].drop_duplicates()
         for run, method, draw, size in places.itertuples(index=False):
             own = {"run": f"{run}-n{size:g}-d{draw}", "method": method, "seed": draw}

@@ -51,7 +51,8 @@ class Kept:
     def read(cls, folder: Path) -> "Kept":
         """From what `trajectory.measure` found."""
         record = Record.read(folder)
-        return cls(Member.read(record.config["run"]), record.arrays)
+        (run,) = record.config["checkpoints"]
+        return cls(Member.read(run), record.arrays)
 
     @property
     def split(self) -> int:
@@ -79,7 +80,7 @@ def measure(folders: Sequence[Path], draws: int) -> Record:
     places = ("iid", "all"), ("ood", env)
     return Record(
         probe=PROBE,
-        config={"runs": [m.member.path.name for m in members], "draws": draws},
+        config={"checkpoints": [str(m.member.path) for m in members], "draws": draws},
         values=tidy(
             {"probe": PROBE, "run": name, "metric": metric, "seed": draw, "at": size}
             | {"split": split, "env": where, "value": value}

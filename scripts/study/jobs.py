@@ -1,6 +1,7 @@
 """Records made by several processes, each kept when it is done."""
 
 import logging
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,11 +28,26 @@ class Job:
         folder: Where it goes: `.../KIND/NAME`.
         measure: Makes it.
         options: What `measure` is called with.
+        checkpoints: The runs that it is of.
     """
 
     folder: Path
     measure: Callable[..., Record]
     options: tuple[Any, ...]
+    checkpoints: tuple[str, ...]
+
+    @property
+    def is_made(self) -> bool:
+        """Whether the record is there, and of these runs: more may have been finished since.
+
+        Raises:
+            InputError: If it is damaged.
+        """
+        if not self.folder.exists():
+            return False
+        return sorted(runs_of(Record.read(self.folder))) == sorted(
+            Path(c).name for c in self.checkpoints
+        )
 
     def __call__(self, threads: int | None) -> str:
         """Make the record; why there is none, empty where there is one."""
@@ -41,10 +57,18 @@ class Job:
             record = self.measure(*self.options)
         except InputError as error:
             return str(error)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
         with new_folder(self.folder) as folder:
             record.write(folder)
         PartialResults.beside(self.folder).remove()
         return ""
+
+
+def runs_of(record: Record) -> list[str]:
+    """Names of the runs that a record is of, as its options give their folders."""
+    names = ("checkpoints", "finetuned")
+    return [Path(path).name for name in names for path in record.config.get(name, ())]
 
 
 def folder_of(output: str | Path, kind: str, name: str) -> Path:
@@ -61,7 +85,7 @@ def made(jobs: Sequence[Job]) -> dict[str, str]:
     Returns:
         Why there is no record, by `KIND/NAME`, for those that have none.
     """
-    waiting = [job for job in jobs if not job.folder.exists()]
+    waiting = [job for job in jobs if not job.is_made]
     num = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
     threads = max(1, joblib.cpu_count() // num) if num > 1 else None  # else this process's own
     reasons = joblib.Parallel()(joblib.delayed(job)(threads) for job in waiting)

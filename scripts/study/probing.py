@@ -35,9 +35,10 @@ def trajectories(config: StudyConfig, planned: Sequence[Planned]) -> list[Job]:
     """Ensemble, average and barrier of every run that kept checkpoints."""
     kind = trajectory.PROBE
     return [
-        Job(folder_of(config.output, kind, one.name), trajectory.measure, (one.config.output,))
+        Job(folder_of(config.output, kind, one.name), trajectory.measure, (run,), (run,))
         for one in planned
         if one.trajectory
+        for run in [one.config.output]
     ]
 
 
@@ -50,7 +51,8 @@ def final_models(config: StudyConfig, planned: Sequence[Planned]) -> list[Job]:
     for (envs, rate), runs in _grouped(having, "test_env", "drop_rate"):
         folder = folder_of(config.output, finals.PROBE, f"{'+'.join(envs)}-r{rate:g}")
         folders = [kept(run) for run in runs]
-        jobs.append(Job(folder, finals.measure, (folders, config.scale.draws)))
+        outputs = tuple(run.output for run in runs)
+        jobs.append(Job(folder, finals.measure, (folders, config.scale.draws), outputs))
     return jobs
 
 
@@ -83,7 +85,7 @@ def _linearity(config: StudyConfig, runs: Runs) -> Iterator[Job]:
             memory=config.memory,
             **_shared(config, str(folder), most=ALL_IMAGES),
         )
-        yield Job(folder, linearity.measure, (options,))
+        yield Job(folder, linearity.measure, (options,), options.finetuned)
 
 
 def _richness(config: StudyConfig, runs: Runs) -> Iterator[Job]:
@@ -96,7 +98,7 @@ def _richness(config: StudyConfig, runs: Runs) -> Iterator[Job]:
             cache=config.cache,
             **_shared(config, str(folder)),
         )
-        yield Job(folder, richness.measure, (options,))
+        yield Job(folder, richness.measure, (options,), options.checkpoints)
 
 
 def _creation(config: StudyConfig, runs: Runs) -> Iterator[Job]:
@@ -105,7 +107,7 @@ def _creation(config: StudyConfig, runs: Runs) -> Iterator[Job]:
         options = FeatureCreationConfig(
             checkpoints=(run.output,), cache=config.cache, **_shared(config, str(folder))
         )
-        yield Job(folder, feature_creation.measure, (options,))
+        yield Job(folder, feature_creation.measure, (options,), options.checkpoints)
 
 
 def _rates(config: StudyConfig, runs: Runs) -> Iterator[Job]:
@@ -120,7 +122,7 @@ def _rates(config: StudyConfig, runs: Runs) -> Iterator[Job]:
             cache=config.cache,
             **_shared(config, str(folder)),
         )
-        yield Job(folder, rate_curve.measure, (options,))
+        yield Job(folder, rate_curve.measure, (options,), options.checkpoints)
 
 
 def _shared(config: StudyConfig, output: str, most: int = 0) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def measure(folder: str) -> Record:
     rows.append(_barrier(evaluator, states, (along[0], along[-1])))
     return Record(
         probe=PROBE,
-        config={"run": folder},
+        config={"checkpoints": [folder]},
         values=tidy({"probe": PROBE, "run": member.path.name, **row} for row in rows),
         metrics=METRICS,
         provenance=provenance(checkpoints=names, inside=INSIDE),
