@@ -10,7 +10,8 @@ Asked of all pretrained layers side by side, and of the pretrained Phi alone:
 
    A ratio of sums over examples and units, in which a nearly constant unit counts as little as it
    varies; the median over units is beside it, and the same with the examples of Phi permuted.
-2. How alike are they by debiased linear CKA?
+2. How alike are they by debiased linear CKA? Units are as they are on both sides, so that a
+   network that has not moved has 1; of layers side by side each has the same total variance.
 
 Intervals: delete-group jackknife over examples, of R2 given the fitted regressions; of CKA it is
 computed again without each group. The null has the mean and the middle 95 % of permutations.
@@ -30,8 +31,8 @@ from analysis.creation_verdict import CKA, MEDIAN, NULL, R2
 from analysis.intervals import LEVEL, Row
 from analysis.jackknife import jackknife, jackknife_groups
 from core.errors import InputError
-from probes.feature_creation.cross_validated_ridge import FOLDS, cross_validated, standardised
-from probes.feature_creation.views import LAYERS, Views, check_views
+from probes.feature_creation.cross_validated_ridge import FOLDS, cross_validated
+from probes.feature_creation.views import LAYERS, Values, Views, check_views
 from probes.similarity.cka import linear_cka
 from probes.similarity.representation import Representation
 
@@ -65,10 +66,26 @@ def shared_rows(
             blocks, y, folds=folds, permutations=permutations, seed=seed
         )
         values = jackknife(lambda i, p=found: {R2: p.r2(i), MEDIAN: p.median(i)}, groups)
-        other = Representation.of(standardised(blocks, np.arange(len(y)))[0])
+        other = Representation.of(side_by_side(blocks))
         values |= jackknife(lambda i, x=other: {CKA: linear_cka(own[i], x[i])}, groups)
         values[NULL] = _null_row([prediction.r2() for prediction in null], len(y))
         yield from ({"metric": metric, "layer": layer, **row} for metric, row in values.items())
+
+
+def side_by_side(blocks: Sequence[Values]) -> Values:
+    """Centred layers, each divided by the norm of all of it: one that never varies is zero.
+
+    Example:
+        >>> x = np.array([[1.0, 0.0], [-1.0, 0.0]])
+        >>> np.square(side_by_side([x, 9 * x])).sum(0).round(3).tolist()
+        [1.0, 0.0, 1.0, 0.0]
+    """
+    parts = []
+    for block in blocks:
+        centred = block - block.mean(0)
+        varies = np.ptp(block, axis=0).any()
+        parts.append(centred / (np.linalg.norm(centred) if varies else np.inf))
+    return np.concatenate(parts, 1)
 
 
 def _null_row(values: Sequence[float], num_examples: int) -> Row:

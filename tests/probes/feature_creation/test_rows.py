@@ -50,12 +50,30 @@ def test_of_independent_features_nothing_is_predicted() -> None:
     assert cka["low"] < 0 < cka["high"]
 
 
-def test_cka_of_phi_is_that_of_standardised_features() -> None:
+@pytest.mark.parametrize("only_phi", [True, False])
+def test_cka_of_a_network_that_did_not_move_is_one(only_phi: bool) -> None:
+    phi, labels = labelled_features(60, 8)
+    phi = phi * np.geomspace(1e-2, 10, 8)  # of units of different size
+    before = {"features": phi} if only_phi else {"block": views(60, "new").phi, "features": phi}
+    rows = list(shared_rows(Views(before, {"features": phi}, labels), permutations=2))
+    assert found(rows, CKA, "features")["value"] == pytest.approx(1)
+    assert (found(rows, CKA, "all")["value"] == pytest.approx(1)) == only_phi
+
+
+def test_cka_is_of_features_as_they_are_and_of_layers_of_the_same_variance() -> None:
     data = views(60, "map")
-    phi = data.before["features"]
-    varying = phi[:, phi.std(0) > 0]
-    expected = linear_cka((varying - varying.mean(0)) / varying.std(0), data.after["features"])
-    assert found(list(shared_rows(data)), CKA, "features")["value"] == pytest.approx(expected)
+    phi, block, after = data.before["features"], data.before["block"], data.phi
+    rows = list(shared_rows(data, permutations=2))
+    assert found(rows, CKA, "features")["value"] == pytest.approx(linear_cka(phi, after))
+    both = np.concatenate([x / x.var(0).sum() ** 0.5 for x in (block, phi)], 1)
+    assert found(rows, CKA, "all")["value"] == pytest.approx(linear_cka(both, after))
+
+
+def test_a_layer_that_never_varies_has_no_part_in_cka() -> None:
+    data = views(60, "map")
+    more = data._replace(before={"still": np.full((60, 3), 0.1), **data.before})
+    first, second = (list(shared_rows(of, permutations=2)) for of in (data, more))
+    assert found(first, CKA, "all")["value"] == pytest.approx(found(second, CKA, "all")["value"])
 
 
 def test_shared_rows_depend_on_the_seed_only() -> None:
