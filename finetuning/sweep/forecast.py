@@ -45,6 +45,8 @@ class Forecast:
     def ended(self, outcome: Outcome) -> None:
         """Take note of a run; its place is taken by the next one."""
         self.begun.pop(outcome.folder, None)
+        if outcome.folder in self.waiting:  # begun out of turn, as a cluster may
+            self.waiting.remove(outcome.folder)
         if outcome.steps:
             spent = self.spent.setdefault(self.kinds[outcome.folder], [])
             spent.append((outcome.seconds, outcome.steps))

@@ -69,6 +69,15 @@ def test_kinds_of_run_have_rates_of_their_own() -> None:
     assert forecast.seconds() == pytest.approx(11.0)
 
 
+def test_runs_may_end_in_any_order() -> None:
+    clock, configs = Clock(), runs(10, 10, 10)
+    forecast = Forecast(configs, jobs=1, clock=clock)
+    clock.now = 10.0
+    for config in reversed(configs):
+        forecast.ended(ended(config, 10.0))
+    assert forecast.seconds() == 0.0
+
+
 def test_a_run_that_failed_says_nothing_about_speed() -> None:
     clock, configs = Clock(), runs(10, 10)
     forecast = Forecast(configs, jobs=1, clock=clock)
