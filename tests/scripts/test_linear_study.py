@@ -124,7 +124,7 @@ def test_a_study_ends_with_a_report_and_is_not_done_twice(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_images(tmp_path / "data")
-    config = tiny(tmp_path, samples=3)
+    config = tiny(tmp_path, samples=10)
     pdf = study(config)
     assert pdf.read_bytes().startswith(b"%PDF")
     assert "left out of the grid" in caplog.text and "lr1e+27" in caplog.text
@@ -137,7 +137,7 @@ def test_a_study_ends_with_a_report_and_is_not_done_twice(
         last = runs.query(f"method == '{method}' and seed == 0 and drop_rate == 0")["ood"]
         of = record.values.query(f"metric == '{measured}_accuracy' and split == 'ood'")
         of = of.query("run == 'photo-s0-r0' and env == 'all'")
-        assert of["value"].tolist() == last.tolist() and of["num_examples"].tolist() == [3]
+        assert of["value"].tolist() == last.tolist() and of["num_examples"].tolist() == [10]
     lines = {line["name"][:3]: line for line in claim_lines(runs)}
     assert list(lines) == ["C13", "C15"]
     assert {line["word"] for line in lines.values()} <= {
@@ -153,7 +153,7 @@ def test_a_study_ends_with_a_report_and_is_not_done_twice(
     study(config)
     assert {path: path.stat().st_mtime_ns for path in weights} == weights and pdf.exists()
     with pytest.raises(InputError, match="a study is only resumed with the same ones"):
-        study(tiny(tmp_path, samples=3, steps=3))
+        study(tiny(tmp_path, samples=10, steps=3))
 
 
 @pytest.mark.slow
