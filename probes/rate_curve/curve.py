@@ -16,7 +16,8 @@ spread is added with Student's t. They know nothing of what all repeats share, a
 converged. Two numbers tell: how far the training loss is above the closed form's, which nothing
 undercuts for the squared loss, and what it still fell by in the second half of the steps, which
 tells it for the cross-entropy too, where the closed form approximates and may be undercut. Where
-either is more than `CONVERGED`, the difference of accuracies has no interval and decides nothing.
+either is not at most `CONVERGED`, the difference of accuracies has no interval and decides
+nothing.
 
 A small excess leaves the weights of features open that training examples hardly ever activate;
 an environment that does activate them can tell two layers of the same loss apart.
@@ -186,12 +187,12 @@ def _unsolved(losses: Sequence[Row], closed_form: Head) -> str:
     if not closed_form.converged:
         return "the solver of the closed form has not converged"
     excess, settling = losses
-    if excess["low"] > CONVERGED:
+    if not excess["low"] <= CONVERGED:  # which NaN is not either
         return (
             f"SGD has not converged: its training loss is {excess['value']:.2g} of that without "
             f"features above the closed form's, {CONVERGED:g} were allowed; raise --steps"
         )
-    if settling["low"] > CONVERGED:
+    if not settling["low"] <= CONVERGED:
         return (
             f"SGD has not converged: its training loss still fell by {settling['value']:.2g} of "
             f"that without features, {CONVERGED:g} were allowed; raise --steps"

@@ -1,5 +1,7 @@
 """Tests for probes/rate_curve/curve.py and rows.py: what the rows say of three linear layers."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -8,8 +10,9 @@ from torch.nn.functional import one_hot
 from analysis.dropout_ridge_verdict import WAYS, accuracy_of, difference_of, excess_of, settling_of
 from analysis.intervals import Row, proportion_interval
 from core.errors import InputError
+from probes.dropout_head import Trained, dropout_head
 from probes.dropout_ridge import cross_entropy_head, least_squares_head
-from probes.rate_curve import METRICS, Examples, rate_rows
+from probes.rate_curve import METRICS, Examples, curve, rate_rows
 from probes.rate_curve.rows import over_repeats
 from tests.probes.feature_data import labelled_features
 
@@ -76,6 +79,19 @@ def test_unconverged_dropout_decides_nothing_and_says_why(loss: str) -> None:
         assert "SGD has not converged" in difference["reason"]
         assert "raise --steps" in difference["reason"]
     assert find(rows, accuracy_of(loss, "dropout"), "all", "iid")["low"] is not None
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+def test_sgd_that_diverged_decides_nothing(loss: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverged(*args: Any, **options: Any) -> Trained:  # ruff: ignore[any-type] - passed on
+        trained = dropout_head(*args, **options)
+        lost = trained.head._replace(weight=torch.full_like(trained.head.weight, torch.nan))
+        return trained._replace(head=lost)
+
+    monkeypatch.setattr(curve, "dropout_head", diverged)
+    difference = find(rows_of(loss, 0.5, steps=40), difference_of(loss), "all", "iid")
+    assert difference["low"] is None
+    assert "SGD has not converged: its training loss is nan" in difference["reason"]
 
 
 def test_repeats_are_the_same_for_the_same_seed() -> None:
