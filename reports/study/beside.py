@@ -82,7 +82,8 @@ def fit(axes: Axes, arms: Sequence[Arm], more: pd.DataFrame | None = None) -> No
         beyond = _BEYOND * max(max(points) - min(points), _LEAST)
         low = max(min([*points, *ends]), min(points) - beyond, 0)
         high = min(max([*points, *ends]), max(points) + beyond, 1)
-        limit(low - _EDGE * (high - low), high + _EDGE * (high - low))
+        edge = _EDGE * max(high - low, _LEAST)
+        limit(low - edge, high + edge)
 
 
 def _alt(comparison: Comparison) -> str:

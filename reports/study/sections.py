@@ -101,7 +101,7 @@ def each_dataset(
         try:
             found.append(build(name, rows.loc[rows["dataset"] == name, :]))
         except InputError as error:
-            reasons.append(f"{name} is left out: {error}.")
+            reasons.append(f"{name}: {error}")
     if not found:
-        raise InputError(reasons[0].removesuffix(".") if reasons else "there are no such runs")
-    return found, reasons
+        raise InputError(reasons[0] if reasons else "there are no such runs")
+    return found, [f"Left out: {reason}." for reason in reasons]

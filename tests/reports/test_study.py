@@ -163,8 +163,8 @@ def test_a_data_set_that_lacks_something_is_left_out_and_named() -> None:
         return len(rows)
 
     both = pd.concat([frame, frame.assign(dataset="PACS")])
-    assert each_dataset(both, build) == ([48], ["PACS is left out: there is no dropout."])
-    with pytest.raises(InputError, match="PACS is left out"):
+    assert each_dataset(both, build) == ([48], ["Left out: PACS: there is no dropout."])
+    with pytest.raises(InputError, match="PACS: there is no dropout"):
         each_dataset(both.query("dataset == 'PACS'"), build)
 
 
