@@ -178,7 +178,7 @@ def tiny_study(tmp_path: Path, **options: object) -> StudyConfig:
         "data": str(tmp_path / "data"),
         "output": str(tmp_path / "study"),
         "cache": str(tmp_path / "cache"),
-        "lr": 1e-3,
+        "lr": 0.02,
         "device": "cpu",
     }
     return StudyConfig(**(shared | options))  # type: ignore[arg-type]
