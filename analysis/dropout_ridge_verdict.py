@@ -220,11 +220,8 @@ def _sentence(
         f"{at[worst]} (90 %: {number(tost.low)}, {number(tost.high)})",
         f"equivalent within {number(margin)} at {inside} of {len(at)} rates",
     ]
-    clauses += (
-        [f"wholly outside, corrected for {len(at)} rates, at {', '.join(outside)}"]
-        if outside
-        else []
-    )
+    corrected_for = f"corrected for {len(at)} rates"
+    clauses += [f"wholly outside, {corrected_for}, at {', '.join(outside)}"] if outside else []
     clauses += [f"not converged at {', '.join(unsolved)}"] if unsolved else []
     clauses.append(
         f"training loss of dropout less the closed form's {number(excess.min())} to "

@@ -46,9 +46,7 @@ def record(differences: Sequence[Estimate], layers: Sequence[str] = ("features",
             excess = {"metric": excess_of("squared"), "value": at / 100, "split": "train"}
             rows += [rate | excess]
             rows += [
-                rate
-                | {"metric": difference_of("squared"), "split": split, "stderr": stderr_of(found)}
-                | vars(found)
+                rate | judged | {"split": split, "stderr": stderr_of(found), **vars(found)}
                 for split in ("iid", "ood")
             ]
     return Record(probe="rate_curve", config={"repeats": REPEATS}, values=tidy(rows), metrics={})
