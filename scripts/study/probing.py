@@ -96,7 +96,7 @@ def _richness(config: StudyConfig, runs: Runs) -> Iterator[Job]:
         options = BriefRichnessConfig(
             checkpoints=tuple(run.output for run in group),
             cache=config.cache,
-            **_shared(config, str(folder)),
+            **(_shared(config, str(folder)) | {"samples": config.scale.rich_samples}),
         )
         yield Job(folder, richness.measure, (options,), options.checkpoints)
 

@@ -44,6 +44,8 @@ class Protocol:
         placed_rates: Rates there.
         tangent_rates: Rates of the tangent twins.
         samples: Images per environment and split that probes look at; 0 for all.
+        rich_samples: The same for measures of richness, some of which look at images that two
+            seeds with other hold-outs have in common.
         curve_rates: Rates of linear layers trained with dropout beside their closed form.
         draws: Subsets of runs for each size of an ensemble.
         timed: Pairs of runs, with dropout and without, that have the machine to themselves.
@@ -65,6 +67,7 @@ class Protocol:
     placed_rates: tuple[float, ...]
     tangent_rates: tuple[float, ...] = (0.0, DROP_RATE)
     samples: int = 0
+    rich_samples: int = 0
     curve_rates: tuple[float, ...]
     draws: int = 10
     timed: int
@@ -123,6 +126,7 @@ PROTOCOLS: dict[Name, Protocol] = {
         placed_rates=(0.1, 0.5, DROP_RATE),
         tangent_rates=_RATES,
         samples=1_000,
+        rich_samples=1_000,
         curve_rates=(0.5, DROP_RATE, 0.95),
         timed=12,
     ),
