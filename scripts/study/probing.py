@@ -83,7 +83,7 @@ def _linearity(config: StudyConfig, runs: Runs) -> Iterator[Job]:
             kernel_samples=0,
             kernel_train=0,
             memory=config.memory,
-            **_shared(config, str(folder), most=ALL_IMAGES),
+            **_shared(config, folder, config.scale.samples or ALL_IMAGES),
         )
         yield Job(folder, linearity.measure, (options,), options.finetuned)
 
@@ -96,7 +96,7 @@ def _richness(config: StudyConfig, runs: Runs) -> Iterator[Job]:
         options = BriefRichnessConfig(
             checkpoints=tuple(run.output for run in group),
             cache=config.cache,
-            **(_shared(config, str(folder)) | {"samples": config.scale.rich_samples}),
+            **_shared(config, folder, config.scale.rich_samples),
         )
         yield Job(folder, richness.measure, (options,), options.checkpoints)
 
@@ -105,7 +105,9 @@ def _creation(config: StudyConfig, runs: Runs) -> Iterator[Job]:
     for run in runs:
         folder = folder_of(config.output, CREATION, run_name(run))
         options = FeatureCreationConfig(
-            checkpoints=(run.output,), cache=config.cache, **_shared(config, str(folder))
+            checkpoints=(run.output,),
+            cache=config.cache,
+            **_shared(config, folder, config.scale.samples),
         )
         yield Job(folder, feature_creation.measure, (options,), options.checkpoints)
 
@@ -120,17 +122,17 @@ def _rates(config: StudyConfig, runs: Runs) -> Iterator[Job]:
             losses=(LOSS,),
             steps=CURVE_STEPS,
             cache=config.cache,
-            **_shared(config, str(folder)),
+            **_shared(config, folder, config.scale.samples),
         )
         yield Job(folder, rate_curve.measure, (options,), options.checkpoints)
 
 
-def _shared(config: StudyConfig, output: str, most: int = 0) -> dict[str, Any]:
-    """Options of every probe; `most` is how it says that it takes all images."""
+def _shared(config: StudyConfig, folder: Path, samples: int) -> dict[str, Any]:
+    """Options of every probe."""
     return {
-        "output": output,
+        "output": str(folder),
         "weights": "best",
-        "samples": config.scale.samples or most,
+        "samples": samples,
         "device": config.device,
         "workers": config.workers,
     }
