@@ -297,12 +297,21 @@ study(tiny_study(Path({folder!r})))
 """
 
 
-def killed_at(tmp_path: Path, pattern: str, number: int) -> None:
-    """Start the study in a process of its own, and kill it when so many files are there."""
+FINISHED = {"runs": "*/final.safetensors", "records": "*/*/record.json"}  # and nothing half made
+
+
+def finished_at(tmp_path: Path, kind: str) -> dict[Path, int]:
+    """When what is finished was written, while another process goes on."""
+    files = (tmp_path / "study" / kind).glob(FINISHED[kind])
+    return {path: path.stat().st_mtime_ns for path in files}
+
+
+def killed_at(tmp_path: Path, kind: str, number: int) -> None:
+    """Start the study in a process of its own, and kill it when so much is finished."""
     code = KILLED.format(folder=str(tmp_path))
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     try:
-        while len(made_at(tmp_path / "study", pattern)) < number:
+        while len(finished_at(tmp_path, kind)) < number:
             assert process.poll() is None, "the study ended before it was killed"
             time.sleep(0.02)
     finally:
@@ -315,14 +324,11 @@ def killed_at(tmp_path: Path, pattern: str, number: int) -> None:
 def test_a_killed_study_loses_at_most_what_was_being_made(tmp_path: Path) -> None:
     write_images(tmp_path / "data")
     finished: dict[Path, int] = {}
-    for pattern, number in (("final.safetensors", 5), ("record.json", 3), ("record.json", 12)):
-        killed_at(tmp_path, pattern, number)
-        for name in ("final.safetensors", "record.json"):
-            now = made_at(tmp_path / "study", name)
-            assert {path: now[path] for path in finished if path.name == name} == {
-                path: time for path, time in finished.items() if path.name == name
-            }
-            finished |= {p: t for p, t in now.items() if ".unfinished" not in str(p)}
+    for kind, number in (("runs", 5), ("records", 3), ("records", 16)):
+        killed_at(tmp_path, kind, number)
+        now = finished_at(tmp_path, "runs") | finished_at(tmp_path, "records")
+        assert {path: now[path] for path in finished} == finished
+        finished = now
     pdf = study(tiny_study(tmp_path))
     assert pdf.exists() and {path: path.stat().st_mtime_ns for path in finished} == finished
-    assert not list(tmp_path.rglob("resume.pt"))
+    assert not [run for run in finished if (run.parent / "resume.pt").exists()]
