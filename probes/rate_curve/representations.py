@@ -15,13 +15,15 @@ from jaxtyping import Float
 
 from core.checkpoints import load_checkpoint
 from core.device import select_device
+from core.errors import InputError
 from core.features import Images
-from core.layers import BLOCKS, FEATURES, LOGITS
+from core.layers import BLOCKS
+from core.models import residual_blocks
 from probes.feature_sets import FeatureSet, Part
 from probes.feature_sources import FLAG, load_features
 from probes.ntk import sketched_features
 from probes.rate_curve.config import RateCurveConfig
-from probes.setting import load_setting
+from probes.setting import Setting, load_setting
 from probes.sources import Source
 
 STACKED, TANGENT = "stacked", "tangent"
@@ -36,9 +38,30 @@ def load(config: RateCurveConfig) -> list[FeatureSet]:
     Raises:
         InputError: If files, checkpoints, images and options do not fit each other.
     """
-    layers = (*config.layers, *([BLOCKS] if config.stacked else []))
-    sets = load_features(replace(config, layers=layers))
-    return [_with_further(found, config) for found in _once(_before(sets))]
+    blocks = last_blocks(config) if config.stacked else ()
+    sets = load_features(replace(config, layers=(*config.layers, *blocks)))
+    return [_with_further(found, blocks, config) for found in _once(_before(sets))]
+
+
+def last_blocks(config: RateCurveConfig) -> tuple[str, ...]:
+    """Names of the last residual blocks, as many as `--stacked`, in the network's order.
+
+    Raises:
+        InputError: If the network has fewer.
+    """
+    setting = _setting(config)
+    blocks = residual_blocks(setting.model)
+    if config.stacked > len(blocks):
+        raise InputError(
+            f"--stacked is {config.stacked}; {setting.model_name} has {len(blocks)} residual "
+            f"blocks: give a number from 1 to {len(blocks)}"
+        )
+    return blocks[-config.stacked :]
+
+
+def _setting(config: RateCurveConfig) -> Setting:
+    sources = [Source.find(name, config.weights, FLAG) for name in config.checkpoints]
+    return load_setting(sources, config, FLAG)
 
 
 def _before(sets: Sequence[FeatureSet]) -> list[FeatureSet]:
@@ -69,11 +92,11 @@ def _same(first: FeatureSet, second: FeatureSet) -> bool:
     )
 
 
-def _with_further(found: FeatureSet, config: RateCurveConfig) -> FeatureSet:
+def _with_further(found: FeatureSet, blocks: Sequence[str], config: RateCurveConfig) -> FeatureSet:
     """The same with what was asked for beside the layers, and without what was not."""
     parts = list(found.parts)
-    if config.stacked:
-        parts = [_stacked(part, config) for part in parts]
+    if blocks:
+        parts = [_stacked(part, blocks, config) for part in parts]
     if config.tangent:
         tangent = tangent_features(found, config)
         parts = [
@@ -83,10 +106,9 @@ def _with_further(found: FeatureSet, config: RateCurveConfig) -> FeatureSet:
     return replace(found, parts=tuple(parts))
 
 
-def _stacked(part: Part, config: RateCurveConfig) -> Part:
+def _stacked(part: Part, blocks: Sequence[str], config: RateCurveConfig) -> Part:
     """The last blocks side by side; single blocks stay only where `--layers` asks for them."""
-    blocks = [layer for layer in part.features if layer not in {FEATURES, LOGITS}]
-    side_by_side = np.concatenate([part.features[b] for b in blocks[-config.stacked :]], 1)
+    side_by_side = np.concatenate([part.features[block] for block in blocks], 1)
     asked = [layer for layer in part.features if layer in config.layers or BLOCKS in config.layers]
     kept = {layer: part.features[layer] for layer in asked}
     return replace(part, features=kept | {STACKED: side_by_side})
@@ -98,8 +120,7 @@ def tangent_features(found: FeatureSet, config: RateCurveConfig) -> list[Float[n
     Raises:
         InputError: If the network has a layer without a rule (see `empirical_ntk`).
     """
-    sources = [Source.find(name, config.weights, FLAG) for name in config.checkpoints]
-    setting = load_setting(sources, config, FLAG)
+    setting = _setting(config)
     device, dtype = select_device(config.device), getattr(torch, config.dtype)
     model = setting.model.to(device, dtype).eval()
     load_checkpoint(model, found.facts["checkpoint"])

@@ -12,12 +12,17 @@ from analysis.estimates import estimate, select
 from core.errors import InputError
 from core.records import Record
 from probes.dropout_ridge import least_squares_head
+from probes.feature_options import FeatureOptions
+from probes.feature_sources import load_features
 from probes.rate_curve import representations
 from probes.rate_curve.__main__ import main
 from probes.rate_curve.config import RateCurveConfig
 from probes.rate_curve.measure import measure
 from probes.rate_curve.representations import load
+from probes.sources import example_runs
 from tests.probes.feature_data import CLASSES, feature_set, part, write_features
+
+ERM = example_runs()[0]
 
 FEW = {"rates": (0.5,), "steps": 8, "repeats": 2}
 
@@ -43,13 +48,23 @@ def test_each_pretrained_network_is_measured_once() -> None:
     assert [found.run for found in load(RateCurveConfig(checkpoints=("x",)))] == ["erm/init"]
 
 
-@pytest.mark.usefixtures("made_up")
-def test_stacked_blocks_stand_beside_the_layers_asked_for() -> None:
-    (found,) = load(RateCurveConfig(checkpoints=("x",), stacked=1))
-    (before, *_) = checkpoints()
-    for ours, theirs in zip(found.parts, before.parts, strict=True):
-        assert set(ours.features) == {"features", "stacked"}
-        np.testing.assert_array_equal(ours.features["stacked"], theirs.features["block"])
+@pytest.mark.parametrize("asked", [("features",), ("layer4.0", "features", "layer1.0")])
+def test_stacked_are_the_last_blocks_whatever_layers_are_asked_for(
+    asked: tuple[str, ...], tmp_path: Path
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    of = {"checkpoints": (ERM,), "envs": ("ink", "rotated"), "samples": 8, "cache": str(tmp_path)}
+    (found,) = load(RateCurveConfig(**of, layers=asked, stacked=2))
+    whole, _ = load_features(FeatureOptions(**of, layers=("blocks",)))
+    for ours, theirs in zip(found.parts, whole.parts, strict=True):
+        assert set(ours.features) == {*asked, "stacked"}
+        last = [theirs.features[block] for block in list(theirs.features)[-2:]]
+        np.testing.assert_array_equal(ours.features["stacked"], np.concatenate(last, 1))
+
+
+def test_more_blocks_than_there_are_are_refused() -> None:
+    with pytest.raises(InputError, match="--stacked is 99; glyphnet has . residual blocks"):
+        load(RateCurveConfig(checkpoints=(ERM,), stacked=99))
 
 
 @pytest.mark.usefixtures("made_up")
