@@ -30,6 +30,8 @@ class FeatureProbe(Generic[Options]):
         stages: The stages that the options ask for.
         intervals: How its intervals are made, for the record.
         load: Reads the features, where `load_features` alone does not do.
+        whole_training: Whether images that a run was trained on are not cut to the number that
+            the other runs have: where a run is only compared with itself before.
     """
 
     name: str
@@ -37,6 +39,7 @@ class FeatureProbe(Generic[Options]):
     stages: Callable[[Sequence[Subject], Options], list[Stage]]
     intervals: Callable[[Options], str]
     load: Callable[[Options], list[FeatureSet]] | None = None
+    whole_training: bool = False
 
     def measure(self, config: Options) -> Record:
         """Measure every checkpoint; only cached features stay on disk when it succeeds.
@@ -54,7 +57,8 @@ class FeatureProbe(Generic[Options]):
         """`measure` that keeps finished stages in `partial` and leaves them there."""
         began = time.perf_counter()
         sets = (self.load or load_features)(config)
-        stages = self.stages(subjects_of(sets, seed=config.seed), config)
+        subjects = subjects_of(sets, seed=config.seed, whole_training=self.whole_training)
+        stages = self.stages(subjects, config)
         found = run_stages(stages, partial, identity(config, sets), self.name)
         return Record(
             probe=self.name,

@@ -60,10 +60,16 @@ class Subject:
                 yield Task(where, *((train[1], group) if train else halves(group, seed=seed)))
 
 
-def subjects_of(sets: Sequence[FeatureSet], *, seed: int) -> list[Subject]:
-    """All checkpoints, at equal sizes."""
-    equal = at_equal_sizes([groups_of(s) for s in sets], seed=seed)
-    return [Subject(s, groups) for s, groups in zip(sets, equal, strict=True)]
+def subjects_of(
+    sets: Sequence[FeatureSet], *, seed: int, whole_training: bool = False
+) -> list[Subject]:
+    """All checkpoints, at equal sizes; with `whole_training` but for what each was trained on."""
+    groups = [groups_of(s) for s in sets]
+    equal = at_equal_sizes(groups, seed=seed)
+    if whole_training:
+        trained = [{w: g for w, g in own.items() if w.split == TRAIN} for own in groups]
+        equal = [other | own for other, own in zip(equal, trained, strict=True)]
+    return [Subject(s, found) for s, found in zip(sets, equal, strict=True)]
 
 
 def pairs_of(subjects: Sequence[Subject]) -> Iterator[tuple[Subject, Subject]]:

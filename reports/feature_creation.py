@@ -78,9 +78,20 @@ def facts(record: Record) -> dict[str, Any]:
         "margin": MARGIN,
         "folds": record.config["folds"],
         "permutations": record.config["permutations"],
+        "trained": trained_on(record),
         "axes": [AXIS_NAMES[axis] for axis in axes_of(record)],
         "verdicts": [line(verdict) for verdict in creation_verdicts(record)],
     }
+
+
+def trained_on(record: Record) -> str:
+    """How many images the probes of a run are trained on."""
+    images = [entry["images"] for entry in record.provenance["runs"]]
+    sizes = {sum(n for of, n in found.items() if of.endswith("/train")) for found in images}
+    if not any(sizes):
+        return "a random half of the images, those of the fine-tuning not being among them"
+    numbers = [str(size) for size in sorted({min(sizes), max(sizes)})]
+    return f"{' to '.join(numbers)} of the training images of the run itself"
 
 
 def axes_of(record: Record) -> list[str]:

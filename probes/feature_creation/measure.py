@@ -108,7 +108,9 @@ def _intervals(config: FeatureCreationConfig) -> str:
     )
 
 
-PROBE = FeatureProbe("feature_creation", METRICS, all_stages, _intervals, load)
+PROBE = FeatureProbe(
+    "feature_creation", METRICS, all_stages, _intervals, load, whole_training=True
+)
 
 
 def measure(config: FeatureCreationConfig) -> Record:

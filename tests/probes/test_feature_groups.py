@@ -61,6 +61,19 @@ def test_probes_train_on_what_was_trained_on_or_else_on_a_half() -> None:
     assert [len(task.train), len(task.test)] == [6, 6]
 
 
+def test_images_that_were_trained_on_may_stay_whole() -> None:
+    sizes = {"long": (30, 24), "short": (12, 9)}
+    sets = [
+        feature_set(run, part("a", "train", train), part("b", "ood", test))
+        for run, (train, test) in sizes.items()
+    ]
+    found = [
+        [len(g) for s in subjects_of(sets, seed=0, whole_training=w) for g in s.groups.values()]
+        for w in (False, True)
+    ]
+    assert found == [[12, 9, 12, 9], [30, 9, 12, 9]]
+
+
 def test_checkpoints_are_compared_where_they_share_examples() -> None:
     sets = [
         two_environments("erm"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pandas.testing import assert_frame_equal
 
 from analysis.creation_verdict import BEFORE, DIFFERENCE, R2, with_recipes
 from analysis.estimates import estimate, select
@@ -53,6 +54,24 @@ def test_rows_stand_where_they_should(record: Record) -> None:
     difference = estimate(values, DIFFERENCE, run="erm", layer="features", env="all", split="iid")
     assert difference is not None and difference.value == 0
     assert with_recipes(record)["train_size"].unique().tolist() == [90]
+
+
+def test_a_run_beside_it_does_not_take_images_from_the_probes_of_a_run(
+    record: Record, tmp_path: Path
+) -> None:
+    """Trained on 90 images alone, and beside a run of 30."""
+    parts = part("x", "train", 30), part("x", "iid", 45), part("y", "ood", 60, seed=3)
+    small = [feature_set(run, *parts) for run in ("short/init", "short")]
+    config = FeatureCreationConfig(
+        checkpoints=("x",), output=str(tmp_path / "both"), permutations=3, folds=3
+    )
+    both = replace(PROBE, load=lambda _: [*networks(), *small]).measure(config)
+    columns = ["layer", "env", "split", "metric", "value"]
+    alone, beside = (
+        r.values.loc[r.values["run"] == "erm", columns].reset_index(drop=True)
+        for r in (record, both)
+    )
+    assert_frame_equal(alone, beside)
 
 
 def test_a_checkpoint_file_alone_is_refused() -> None:
