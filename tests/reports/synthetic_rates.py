@@ -48,7 +48,8 @@ def rate_record(
                     half = None if rate == unsolved else 0.001
                     rows.append(_row(place, difference_of(loss), 0.0, half))
                     rows += [_row(place, accuracy_of(loss, way), 0.9 - rate / 5) for way in WAYS]
-    config = {"decay": 1e-3, "steps": 100, "repeats": 3, "stacked": 0, "tangent": 0}
+    sizes = {"stacked": 3 * ("stacked" in layers), "tangent": 64 * ("tangent" in layers)}
+    config = {"decay": 1e-3, "steps": 100, "repeats": 3, **sizes}
     reasons = {
         f"erm/init|{layer}|{loss}|{unsolved:g}|{difference_of(loss)}": "SGD has not converged"
         for layer in layers
@@ -81,6 +82,7 @@ def creation_record(
                 rows += [_row(of, metric, value) for metric, value in numbers.items()]
                 rows += [_row(of, NULL, -0.01), _row(of, DIFFERENCE, -0.1 if last else 0.05)]
         recipe = {"lr": rates[i], "steps": 100, "train_size": 50, "seed": 0, "drop_rate": 0.0}
+        recipe["images"] = {"ink/train": 40 + i, "ink/iid": 50}
         for name in (f"{run}/init", run):
             entries.append({"run": name, **recipe, "from_scratch": run in scratch})
     return Record(

@@ -77,6 +77,15 @@ def test_the_pdf_has_verdicts_figure_reasons_and_methods(tmp_path: Path) -> None
         "Three linear layers",
     ):
         assert part in found
+    assert "random features" not in found and "residual blocks" not in found
+
+
+def test_layers_made_for_the_curve_are_defined_with_their_numbers(tmp_path: Path) -> None:
+    layers = ("features", "stacked", "tangent")
+    found = text(written(rate_record(layers, losses=("squared",)), tmp_path))
+    assert "outputs of the last 3 residual blocks side by side" in found
+    assert "64 random features of each output" in found
+    assert "docs/sketch_error.md" in found
 
 
 def test_the_command_writes_the_pdf_from_the_record_alone(
