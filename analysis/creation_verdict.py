@@ -12,7 +12,7 @@ contradicted
     The probe on the fine-tuned representation is better by more than the margin: the 95 %
     interval lies below minus the margin.
 inconclusive
-    Neither.
+    Neither; also where a number is missing, and the sentence says why.
 
 Of several runs, the slope of R2 over the logarithm of what varies (learning rate, steps, set
 size) says whether longer fine-tuning leaves the span of the pretrained features.
@@ -51,10 +51,11 @@ DIFFERENCE = "creation_probe_difference"
 FEATURES = "features"  # the layer that the classifier reads
 RECIPE = ("lr", "steps", "train_size", "seed", "drop_rate", "from_scratch")  # what runs differ in
 AXES = ("lr", "steps", "train_size")  # of which R2 may be a function
+PROBES = "probes"  # what a record calls the stage that gives accuracies, on every split
 
 
 def creation_verdicts(record: Record, *, margin: float = MARGIN) -> list[Verdict]:
-    """One verdict per run and split, in the order of the record.
+    """One verdict per run and split, in the order of the record, also where nothing was measured.
 
     Args:
         record: Of the probe `feature_creation`.
@@ -64,12 +65,19 @@ def creation_verdicts(record: Record, *, margin: float = MARGIN) -> list[Verdict
         InputError: If the margin is not positive.
     """
     check_margin(margin)
-    rows = record.values
-    return [
-        _verdict(record, run, split, margin)
-        for run in ordered(rows, "run")
-        for split in ordered(rows, "split", run=run, metric=DIFFERENCE)
-    ]
+    return [_verdict(record, run, split, margin) for run, split in places_of(record)]
+
+
+def places_of(record: Record) -> list[tuple[str, str]]:
+    """Runs and splits that were measured, or for which the record says why they were not."""
+    failed = [name.split("|")[:2] for name in record.provenance.get("undefined", {})]
+    runs = [*ordered(record.values, "run"), *(run for run, _ in failed)]
+    places = []
+    for run in dict.fromkeys(runs):
+        known = ordered(record.values, "split", run=run)
+        known += [split for of, split in failed if of == run and split != PROBES]
+        places += [(run, split) for split in dict.fromkeys(known)]
+    return places
 
 
 def with_recipes(record: Record) -> pd.DataFrame:
@@ -139,8 +147,6 @@ def _slope(x: Float[np.ndarray, " N"], y: Float[np.ndarray, " N"]) -> Estimate:
 def _verdict(record: Record, run: str, split: str, margin: float) -> Verdict:
     rows = record.values
     difference, r2, null = (_find(rows, metric, run, split) for metric in (DIFFERENCE, R2, NULL))
-    tost = tost_interval(difference)
-    above = "above" if r2.low > null.high else "not told apart from"
     return Verdict(
         run=run,
         env=ALL,
@@ -149,15 +155,42 @@ def _verdict(record: Record, run: str, split: str, margin: float) -> Verdict:
         value=difference.value,
         low=difference.low,
         high=difference.high,
-        sentence=f"Accuracy of the probe on all pretrained layers less that on fine-tuned Phi is "
-        f"{difference} (90 %: {number(tost.low)}, {number(tost.high)}; margin {number(margin)}); "
-        f"R² of fine-tuned Phi from pretrained layers is {r2}, {above} that of permuted examples "
-        f"({null}).",
+        sentence=" ".join(
+            [
+                _difference_said(difference, margin) or _missing(record, "accuracy", run, PROBES),
+                _r2_said(r2, null) or _missing(record, "R²", run, split),
+            ]
+        ),
         neighbours={**NO_DIFFERENCE, "permuted examples": null},
         is_control=run in controls(record),
     )
 
 
+def _difference_said(difference: Estimate, margin: float) -> str:
+    if math.isnan(difference.value):
+        return ""
+    tost = tost_interval(difference)
+    return (
+        f"Accuracy of the probe on all pretrained layers less that on fine-tuned Phi is "
+        f"{difference} (90 %: {number(tost.low)}, {number(tost.high)}; margin {number(margin)})."
+    )
+
+
+def _r2_said(r2: Estimate, null: Estimate) -> str:
+    if math.isnan(r2.value):
+        return ""
+    above = "above" if r2.low > null.high else "not told apart from"
+    return (
+        f"R² of fine-tuned Phi from pretrained layers is {r2}, {above} that of permuted examples "
+        f"({null})."
+    )
+
+
+def _missing(record: Record, what: str, run: str, stage: str) -> str:
+    """A sentence on why a number is missing."""
+    reasons = record.provenance.get("undefined", {})
+    return f"No {what}: {reasons.get(f'{run}|{stage}', 'the record does not say why')}."
+
+
 def _find(rows: pd.DataFrame, metric: str, run: str, split: str) -> Estimate:
-    found = estimate(rows, metric, run=run, split=split, layer=ALL, env=ALL)
-    return found or Estimate(math.nan)
+    return estimate(rows, metric, run=run, split=split, layer=ALL, env=ALL) or UNKNOWN

@@ -16,6 +16,7 @@ from analysis.creation_verdict import (
     FEATURES,
     NULL,
     R2,
+    places_of,
     with_recipes,
 )
 from analysis.estimates import Estimate, estimate, number, ordered, select
@@ -38,8 +39,8 @@ _OFFSET = 0.17  # between what is drawn of a run
 
 
 def runs_of(record: Record) -> list[str]:
-    """Runs that were compared with their networks before."""
-    return ordered(select(record.values, R2), "run")
+    """Runs that were compared with their networks before, or were to be."""
+    return list(dict.fromkeys(run for run, _ in places_of(record)))
 
 
 def overview(record: Record, split: str) -> Drawing:

@@ -28,13 +28,14 @@ from analysis.creation_verdict import (
     with_recipes,
 )
 from analysis.equivalence import MARGIN
-from analysis.estimates import Estimate, estimate, ordered, select
+from analysis.estimates import Estimate, estimate
 from analysis.verdicts import UNKNOWN, controls
 from core.command_line import run
 from core.records import Record
 from reports import creation_figures
 from reports.document import aligned, check_probe, line, named, plain, write_document
 from reports.figures import splits
+from reports.reasons import undefined
 from reports.style import Drawing, theme
 from reports.tables import Quantity, Table, by_split, cell
 
@@ -81,6 +82,7 @@ def facts(record: Record) -> dict[str, Any]:
         "trained": trained_on(record),
         "axes": [AXIS_NAMES[axis] for axis in axes_of(record)],
         "verdicts": [line(verdict) for verdict in creation_verdicts(record)],
+        "undefined": undefined(record),
     }
 
 
@@ -105,7 +107,8 @@ def axes_of(record: Record) -> list[str]:
 def drawings(record: Record) -> dict[str, Sequence[Drawing]]:
     """What features share and probes know, a figure per split; R2 over what runs differ in."""
     with theme():
-        overview = [creation_figures.overview(record, s) for s in splits(record, R2)]
+        measured = sorted({*splits(record, R2), *splits(record, DIFFERENCE)})
+        overview = [creation_figures.overview(record, split) for split in measured]
         axes = {axis: AXIS_NAMES[axis] for axis in axes_of(record)}
         paths = [creation_figures.over_recipes(record, axes)] if axes else []
         return {"creation": overview, "creation_recipes": paths}
@@ -130,15 +133,15 @@ def tables_of(record: Record) -> dict[str, Table]:
     )
     return {
         "creation": _measured(record, by_split(record, shared, R2)),
-        "creation_probes": _measured(record, by_split(record, probed, R2)),
+        "creation_probes": _measured(record, by_split(record, probed, DIFFERENCE)),
         "creation_slopes": _slopes(record),
     }
 
 
 def _measured(record: Record, table: Table) -> Table:
     """Without the networks before fine-tuning, which have no numbers of their own."""
-    before = {f"{name}/init" for name in ordered(select(record.values, R2), "run")}
-    return table | {"rows": [row for row in table["rows"] if row[0].split(" (")[0] not in before]}
+    runs = creation_figures.runs_of(record)
+    return table | {"rows": [row for row in table["rows"] if row[0] in runs]}
 
 
 def _slopes(record: Record) -> Table:
@@ -152,14 +155,15 @@ def _slopes(record: Record) -> Table:
 
 
 def verdict_lines(record: Record) -> list[str]:
-    """The verdicts as plain text."""
-    return aligned(
+    """The verdicts as plain text, and why numbers are missing."""
+    lines = aligned(
         ["run", "split", "features were there", "probe before - after [95 %]", "R2 [95 %]"],
         [
             [named(v), v.split, v.word, plain(v.estimate), plain(_r2(record, v.run, v.split))]
             for v in creation_verdicts(record)
         ],
     )
+    return [*lines, *(f"not measured: {u['where']}: {u['reason']}" for u in undefined(record))]
 
 
 def _r2(record: Record, name: str, split: str) -> Estimate:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from analysis.creation_verdict import PROBES
 from analysis.intervals import Row
 from core.domains import load_domains
 from core.errors import InputError
@@ -81,7 +82,7 @@ def _stages(before: Subject, after: Subject, config: FeatureCreationConfig) -> l
     def probes(_: Arrays) -> Iterator[Row]:
         return probe_rows(train, tests, seed=config.seed)
 
-    stages = [Stage(f"{after.run}|probes", after.columns, probes)]
+    stages = [Stage(f"{after.run}|{PROBES}", after.columns, probes)]
     for split in dict.fromkeys(views.split for views in tests.values()):
         whole = joined([views for views in tests.values() if views.split == split])
 

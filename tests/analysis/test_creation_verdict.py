@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,23 @@ def test_one_verdict_per_run_says_its_numbers() -> None:
     ]
     assert "above that of permuted examples" in found[0].sentence
     assert "0.800 [0.750, 0.850]" in found[0].sentence
+
+
+def test_what_was_not_measured_is_inconclusive_and_says_why() -> None:
+    whole = record([0.8, 0.6], RATES[:2], Estimate(0.01, -0.002, 0.02))
+    reasons = {"run1|probes": "too few of a class", "run1|ood": "2 examples", "run2|ood": "none"}
+    lost = (whole.values["run"] == "run1") | (whole.values["metric"] == R2)
+    found = creation_verdicts(
+        replace(
+            whole, values=whole.values.loc[~lost, :], provenance={"runs": [], "undefined": reasons}
+        )
+    )
+    assert [(v.run, v.split, v.word) for v in found] == [
+        (run, "ood", INCONCLUSIVE) for run in ("run0", "run1", "run2")
+    ]
+    assert found[0].sentence.endswith("No R²: the record does not say why.")
+    assert found[1].sentence == "No accuracy: too few of a class. No R²: 2 examples."
+    assert math.isnan(found[1].value)
 
 
 def test_the_slope_is_that_of_scipy() -> None:

@@ -1,9 +1,11 @@
 """Tests for reports/feature_creation.py and its figures, on made-up records."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from analysis.creation_verdict import R2
 from core.command_line import run
 from core.errors import InputError
 from core.records import Record
@@ -78,6 +80,23 @@ def test_the_pdf_has_verdicts_figures_and_methods(
     assert "erm, iid: supported" in found
     assert "Predicting fine-tuned features" in found
     assert ("Change of R² per factor of ten" in found) == (rates[0] != rates[1])
+
+
+def test_what_was_not_measured_is_said_with_its_reason(tmp_path: Path) -> None:
+    """Of one run neither probes nor R2 out of distribution; of both no probes."""
+    whole = creation_record(("erm", "dropout"))
+    kept = (whole.values["metric"] == R2) & (whole.values["split"] == "iid")
+    reasons = {f"{run}|probes": "class 2 has one example" for run in ("erm", "dropout")}
+    reasons |= {f"{run}|ood": "there are 2 examples" for run in ("erm", "dropout")}
+    provenance = whole.provenance | {"undefined": reasons}
+    record = replace(whole, values=whole.values.loc[kept, :], provenance=provenance)
+    assert [d.part for d in drawings(record)["creation"]] == ["iid"]
+    lines = verdict_lines(record)
+    assert sum("inconclusive" in line for line in lines) == 4
+    assert "not measured: erm, ood; dropout, ood: there are 2 examples" in lines
+    found = text(written(record, tmp_path))
+    assert "dropout, ood: inconclusive" in found
+    assert "class 2 has one example. Of all of probes" in found
 
 
 def test_the_command_writes_the_pdf_from_the_record_alone(
