@@ -98,9 +98,10 @@ def _drawings(study: Study, found: Sequence[Contrast]) -> dict[str, Sequence[Dra
     }
     if study.grid is not None:
         drawings["grid"] = [linearity_grid.drawing(study.grid, study.record)]
-    recipes = study.creation_grid or study.creation
-    drawings |= feature_creation.drawings(recipes)
-    drawings["creation"] = feature_creation.drawings(study.creation)["creation"]
+    drawings |= feature_creation.drawings(study.creation) | {"creation_recipes": []}
+    if study.creation_grid is not None:
+        recipes = feature_creation.drawings(study.creation_grid)["creation_recipes"]
+        drawings["creation_recipes"] = recipes
     return drawings | rate_curve.drawings(study.rate)
 
 
@@ -116,6 +117,7 @@ def _tables(study: Study, found: Sequence[Contrast]) -> dict[str, Table]:
 
 
 def _creation_facts(study: Study) -> dict[str, Any]:
-    """Of the comparison; what runs differ in, of the grid."""
-    axes = feature_creation.facts(study.creation_grid or study.creation)["axes"]
+    """Of the comparison, whose runs differ in what is held out; what others differ in, of the grid."""
+    grid = study.creation_grid
+    axes = [] if grid is None else feature_creation.facts(grid)["axes"]
     return feature_creation.facts(study.creation) | {"axes": axes}
