@@ -117,7 +117,7 @@ def _tables(study: Study, found: Sequence[Contrast]) -> dict[str, Table]:
 
 
 def _creation_facts(study: Study) -> dict[str, Any]:
-    """Of the comparison, whose runs differ in what is held out; what others differ in, of the grid."""
+    """Of the comparison; what runs differ in, of the grid alone: held-out environments are none."""
     grid = study.creation_grid
     axes = [] if grid is None else feature_creation.facts(grid)["axes"]
     return feature_creation.facts(study.creation) | {"axes": axes}
