@@ -117,7 +117,7 @@ def _tables(study: Study, found: Sequence[Contrast]) -> dict[str, Table]:
 
 
 def _creation_facts(study: Study) -> dict[str, Any]:
-    """Of the comparison; what runs differ in, of the grid alone: held-out environments are none."""
+    """Of the comparison; what runs differ in, of the grid alone: held-out environments differ."""
     grid = study.creation_grid
     axes = [] if grid is None else feature_creation.facts(grid)["axes"]
     return feature_creation.facts(study.creation) | {"axes": axes}
