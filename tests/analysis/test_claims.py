@@ -61,7 +61,7 @@ def test_averages_that_dropout_harms_contradict_c10() -> None:
     assert _of(runs, "C10").verdict == "contradicted"
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_noise_decides_little(seed: int) -> None:
     entries = ledger(simulated(NOTHING, seed=seed, noise=0.02))
     # Cells differ even there, so that the worst of dropout lies below the best of ensembles.
@@ -96,6 +96,7 @@ def test_runs_of_other_settings_are_left_out() -> None:
     assert _of(both, "C1").estimate == _of(runs, "C1").estimate
 
 
+@pytest.mark.slow
 def test_runs_of_other_weights_change_nothing(claimed: dict[str, Entry]) -> None:
     runs = simulated(CLAIMED)
     others = runs.query("method == 'erm' and cell != 'a' and head_lr_factor == 1")

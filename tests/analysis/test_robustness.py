@@ -52,6 +52,7 @@ def test_the_line_is_that_of_statsmodels() -> None:
     assert found.low < found.value < found.high
 
 
+@pytest.mark.slow
 def test_its_interval_covers() -> None:
     held = []
     for seed in range(40):

@@ -62,7 +62,7 @@ def test_the_ends_of_the_interpolation_are_the_checkpoints_own_accuracies(tmp_pa
     for alpha, weights in ((0.0, pair.weights0), (1.0, pair.weights1)):
         comparison.model.load_state_dict(weights, strict=False)
         for env, images in pair.images.items():
-            x, y = next(iter(bench._loader(env, images[:40])))
+            x, y = next(iter(bench.loader(comparison.domains, env, images[:40])))
             with torch.no_grad():
                 accuracy = comparison.model(x).argmax(1).eq(y).double().mean()
             for metric in ("weight_accuracy", "representation_accuracy"):

@@ -68,6 +68,7 @@ def test_methods_and_combinations(method: str, problem: tuple, output: Path) -> 
     assert_near(stored_ntk(*problem, output=output, **options), empirical_ntk(*problem, **options))
 
 
+@pytest.mark.slow
 def test_several_processes_give_the_same(problem: tuple, output: Path) -> None:
     truth = stored_ntk(*problem, output=output, outputs="trace")
     threads = torch.get_num_threads()
