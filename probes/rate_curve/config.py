@@ -29,6 +29,8 @@ class RateCurveConfig(FeatureOptions):
     stacked: int = 0
     """Also on the outputs of that many last residual blocks side by side, the inputs of the
     paper's linear model (1); 0 leaves them out."""
+    adapted: str | None = None
+    """Also on the adapted representation of this folder of `finetuning.linear`."""
     tangent: int = 0
     """Also on tangent features, so many random ones of each output; 0 leaves them out."""
 
@@ -41,8 +43,8 @@ class RateCurveConfig(FeatureOptions):
             raise InputError("--losses is empty; squared or cross_entropy was expected")
         if not self.decay > 0:
             raise InputError(f"--decay is {self.decay}; a positive number was expected")
-        if self.features and (self.stacked or self.tangent):
+        if self.features and (self.stacked or self.tangent or self.adapted):
             raise InputError(
-                "--stacked or --tangent was given with --features; they need a network: leave "
-                "them out, or give --checkpoints"
+                "--stacked, --adapted or --tangent was given with --features; they need a "
+                "network: leave them out, or give --checkpoints"
             )

@@ -1,13 +1,15 @@
 """What the rate curve stands on: layers of the pretrained networks, and more where asked for.
 
 `stacked` are the pooled outputs of the last residual blocks side by side, which the paper's linear
-model (1) reads; `tangent` random features of the tangent kernel, of all outputs side by side.
+model (1) reads; `adapted` is what a fitted one makes of them; `tangent` are random features of the
+tangent kernel, of all outputs side by side.
 
 Shapes: N examples, C outputs, k random features, D features.
 """
 
 from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,11 +24,12 @@ from core.models import residual_blocks
 from probes.feature_sets import FeatureSet, Part
 from probes.feature_sources import FLAG, load_features
 from probes.ntk import sketched_features
+from probes.rate_curve.adapted import Adapter, read_adapter
 from probes.rate_curve.config import RateCurveConfig
 from probes.setting import Setting, load_setting
 from probes.sources import Source
 
-STACKED, TANGENT = "stacked", "tangent"
+STACKED, ADAPTED, TANGENT = "stacked", "adapted", "tangent"
 INIT = "/init"
 
 
@@ -39,8 +42,25 @@ def load(config: RateCurveConfig) -> list[FeatureSet]:
         InputError: If files, checkpoints, images and options do not fit each other.
     """
     blocks = last_blocks(config) if config.stacked else ()
-    sets = load_features(replace(config, layers=(*config.layers, *blocks)))
-    return [_with_further(found, blocks, config) for found in _once(_before(sets))]
+    adapter = _adapter(config)
+    read = adapter.layers if adapter else ()
+    sets = load_features(replace(config, layers=(*config.layers, *blocks, *read)))
+    return [_with_further(found, blocks, adapter, config) for found in _once(_before(sets))]
+
+
+def _adapter(config: RateCurveConfig) -> Adapter | None:
+    """That of `--adapted`, if it is of the network and pooled alike."""
+    if config.adapted is None:
+        return None
+    found = read_adapter(Path(config.adapted))
+    asked = _setting(config).model_name, config.pooling
+    if (found.model, found.pooling) != asked:
+        raise InputError(
+            f"'{config.adapted}' is a linear model on {found.model} (pooling {found.pooling}), "
+            f"--checkpoints are {asked[0]} (pooling {asked[1]}); the same were expected: check "
+            "--adapted and --pooling"
+        )
+    return found
 
 
 def last_blocks(config: RateCurveConfig) -> tuple[str, ...]:
@@ -92,11 +112,11 @@ def _same(first: FeatureSet, second: FeatureSet) -> bool:
     )
 
 
-def _with_further(found: FeatureSet, blocks: Sequence[str], config: RateCurveConfig) -> FeatureSet:
+def _with_further(
+    found: FeatureSet, blocks: Sequence[str], adapter: Adapter | None, config: RateCurveConfig
+) -> FeatureSet:
     """The same with what was asked for beside the layers, and without what was not."""
-    parts = list(found.parts)
-    if blocks:
-        parts = [_stacked(part, blocks, config) for part in parts]
+    parts = [_combined(part, blocks, adapter, config) for part in found.parts]
     if config.tangent:
         tangent = tangent_features(found, config)
         parts = [
@@ -106,12 +126,19 @@ def _with_further(found: FeatureSet, blocks: Sequence[str], config: RateCurveCon
     return replace(found, parts=tuple(parts))
 
 
-def _stacked(part: Part, blocks: Sequence[str], config: RateCurveConfig) -> Part:
-    """The last blocks side by side; single blocks stay only where `--layers` asks for them."""
-    side_by_side = np.concatenate([part.features[block] for block in blocks], 1)
+def _combined(
+    part: Part, blocks: Sequence[str], adapter: Adapter | None, config: RateCurveConfig
+) -> Part:
+    """Blocks side by side and adapted; single ones stay only where `--layers` asks for them."""
+    if not blocks and adapter is None:
+        return part
     asked = [layer for layer in part.features if layer in config.layers or BLOCKS in config.layers]
-    kept = {layer: part.features[layer] for layer in asked}
-    return replace(part, features=kept | {STACKED: side_by_side})
+    features = {layer: part.features[layer] for layer in asked}
+    if blocks:
+        features[STACKED] = np.concatenate([part.features[block] for block in blocks], 1)
+    if adapter is not None:
+        features[ADAPTED] = adapter([part.features[layer] for layer in adapter.layers])
+    return replace(part, features=features)
 
 
 def tangent_features(found: FeatureSet, config: RateCurveConfig) -> list[Float[np.ndarray, "N D"]]:

@@ -66,9 +66,10 @@ def _creation(config: LinearStudyConfig, name: str, runs: Sequence[str]) -> Feat
 
 
 def _rate(config: LinearStudyConfig, run: str) -> RateCurveConfig:
-    """On Phi of the pretrained network and on its tangent features, one environment held out."""
+    """On Phi of the pretrained network, adapted by model (1), and on its tangent features."""
     return RateCurveConfig(
         checkpoints=(run,),
+        adapted=f"{run}-linear",
         tangent=TANGENT,
         rates=RATES,
         output=str(Path(config.output) / "records" / RATE),

@@ -6,11 +6,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from analysis.dropout_ridge_verdict import accuracy_of, difference_of
 from analysis.estimates import estimate, select
 from core.errors import InputError
 from core.records import Record
+from finetuning.linear.__main__ import fit_linear
+from finetuning.linear.config import LinearConfig
+from finetuning.linear.model import LinearModel, Norm
 from probes.dropout_ridge import least_squares_head
 from probes.feature_options import FeatureOptions
 from probes.feature_sources import load_features
@@ -111,3 +115,30 @@ def test_the_command_writes_a_record_with_its_pdf(
 def test_wrong_options_are_refused_in_a_sentence(options: dict, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         RateCurveConfig(**options)
+
+
+@pytest.mark.parametrize("norm", ["none", "batchnorm", "standardise"])
+def test_adapted_is_what_the_fitted_linear_model_makes_of_its_layers(
+    norm: Norm, tmp_path: Path
+) -> None:
+    torch.set_default_dtype(torch.float32)
+    options = {"envs": ("ink", "rotated"), "cache": str(tmp_path / "cache")}
+    config = LinearConfig(
+        **options, output=str(tmp_path / "linear"), steps=3, eval_every=1, norm=norm, device="cpu"
+    )
+    folder = fit_linear(config)
+    of = {**options, "checkpoints": (ERM,), "samples": 8}
+    (found,) = load(RateCurveConfig(**of, adapted=str(folder)))
+    whole, _ = load_features(FeatureOptions(**of, layers=("blocks",)))
+    model = LinearModel(torch.zeros(2, 3, 512), 10, norm=norm)
+    model.load_state_dict(load_file(folder / "best.safetensors"))
+    for ours, theirs in zip(found.parts, whole.parts, strict=True):
+        assert set(ours.features) == {"features", "adapted"}
+        last = [torch.from_numpy(theirs.features[b]) for b in list(theirs.features)[-3:]]
+        expected = model.eval().adapted(torch.stack(last, 1)).detach().numpy()
+        np.testing.assert_allclose(ours.features["adapted"], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_folder_without_a_linear_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no linear model"):
+        load(RateCurveConfig(checkpoints=(ERM,), adapted=str(tmp_path)))
