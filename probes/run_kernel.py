@@ -3,10 +3,12 @@
 Shapes: N images.
 """
 
+import logging
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
@@ -17,10 +19,13 @@ from core.domains import Domains, load_domains
 from core.errors import InputError
 from core.linearization import Weights
 from probes.kernel_prediction import KernelFit, fit_kernel, predictor
+from probes.kernel_regression import RIDGES
 from probes.linearity_bench import Bench
 from probes.partial import Arrays, PartialResults
 from probes.sources import Indices, RunFacts, Source
 from probes.training_space import Function
+
+log = logging.getLogger(__name__)
 
 
 class RunKernel:
@@ -55,12 +60,19 @@ class RunKernel:
             InputError: If memory or precision do not suffice.
         """
         try:
-            return _from_arrays(self.partial.load_or_compute(self.identity, self._fitted))
+            fit = _from_arrays(self.partial.load_or_compute(self.identity, self._fitted))
         except InputError as error:
             raise InputError(
                 f"kernel regression at the start of '{self.path}': {error}; or leave it out: "
                 "--kernel_train 0"
             ) from error
+        if fit.ridge in (RIDGES[0], RIDGES[-1]):
+            log.warning(
+                "kernel regression at the start of '%s': leave-one-out chose the ridge %.2g, at an "
+                "end of the grid (%.2g to %.2g); a better one may lie beyond",
+                *(self.path, fit.ridge, RIDGES[0], RIDGES[-1]),
+            )
+        return fit
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -105,7 +117,8 @@ class RunKernel:
 def training_images(
     source: Source, domains: Domains, num: int, seed: int
 ) -> tuple[Domains, dict[str, Indices]]:
-    """Images that a run was trained on, as many of every training environment as can be.
+    """Images that a run was trained on, as many of every training environment and, within it, of
+    every class as can be.
 
     Args:
         source: The run folder.
@@ -126,9 +139,26 @@ def training_images(
     chosen = {}
     for i, env in enumerate(envs):
         pool, _ = source.parts(domains, env, "iid")
-        share = min(len(pool), num // len(envs) + (i < num % len(envs)))
-        chosen[env] = np.random.default_rng([seed, i]).choice(pool, share, replace=False)
+        share = num // len(envs) + (i < num % len(envs))
+        labels = domains.environments[env].labels[pool]
+        chosen[env] = pool[balanced(labels, share, np.random.default_rng([seed, i]))]
     return domains, chosen
+
+
+def balanced(labels: Int64[np.ndarray, " N"], num: int, rng: np.random.Generator) -> Indices:
+    """Indices drawn at random, as many of every class as there can be.
+
+    Returns:
+        `num` of them, or all where there are fewer.
+
+    Example:
+        >>> labels = np.array([0, 0, 0, 0, 1, 2, 2])
+        >>> sorted(labels[balanced(labels, 5, np.random.default_rng(0))].tolist())
+        [0, 0, 1, 2, 2]
+    """
+    order = rng.permutation(len(labels))
+    of_its_class = pd.Series(order).groupby(labels[order]).cumcount()
+    return order[np.argsort(of_its_class, kind="stable")[:num]]
 
 
 def _as_arrays(fit: KernelFit) -> Arrays:

@@ -6,7 +6,9 @@
 | linear | `finetuning.linear` | the logits of the paper's model (1) for every image |
 
 A tangent twin has the run's options but for those that say where and how fast, a linear one the
-same network, images and split (`SHARED_WITH_LINEAR`).
+same network, images and split (`SHARED_WITH_LINEAR`); its steps, batches and learning rates are
+its own. Images and pretrained weights are the same where their content is, however their path is
+spelt.
 """
 
 import logging
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
-from core.documents import read_yaml
+from core.documents import read_json, read_yaml
 from core.errors import InputError
 from core.options import RUNS_BEFORE
 from probes.sources import Source
@@ -34,12 +36,19 @@ SHARED_WITH_LINEAR = (
     *("model", "model_kwargs", "pretrained", "data", "envs", "test_env", "seed", "split_seed"),
     *("drop_rate", "image_size", "transform", "train_fraction", "noise", "placement"),
 )
+# Options that name files, and the fact in run.json that tells those apart.
+CONTENT = {"data": "data_fingerprint", "pretrained": "pretrained_sha256"}
 
 log = logging.getLogger(__name__)
 
 
 class _Options(TypedDict):
     """None is needed: a folder that lacks what a twin has is nobody's."""
+
+
+class _Facts(TypedDict, total=False):
+    data_fingerprint: str
+    pretrained_sha256: str | None
 
 
 @dataclass(frozen=True)
@@ -91,13 +100,12 @@ def _check_named(folder: Path, ordinary: Sequence[Source], weights: str) -> None
     )
     if not (folder / "config.yaml").is_file():
         raise InputError(f"there is no '{folder / 'config.yaml'}'; {expected}: check --twins")
-    options = _options(folder)
-    kind = _kind(options)
+    kind = _kind(_options(folder))
     if kind is None:
         raise InputError(
             f"'{folder}' holds neither a tangent run nor a linear model; {expected}: check --twins"
         )
-    differences = [_differences(kind, source, options) for source in ordinary]
+    differences = [_differences(kind, source, folder) for source in ordinary]
     if all(differences):
         closest = min(differences, key=len, default=["--finetuned names no ordinary run"])
         raise InputError(
@@ -114,9 +122,8 @@ def _check_named(folder: Path, ordinary: Sequence[Source], weights: str) -> None
 def _twins_of(source: Source, folders: Iterable[Path], weights: str) -> Twins:
     found: dict[Kind, Path] = {}
     for folder in folders:
-        options = _options(folder)
-        kind = _kind(options)
-        if kind is None or _differences(kind, source, options):
+        kind = _kind(_options(folder))
+        if kind is None or _differences(kind, source, folder):
             continue
         if missing := _missing(folder, kind, weights):
             log.warning("'%s' is not finished (no %s) and left out", folder, missing)
@@ -146,6 +153,7 @@ def _is_readable(folder: Path) -> bool:
     """Whether the options of a folder that nobody named can be read; it may be anybody's."""
     try:
         _options(folder)
+        _facts(folder)
     except InputError as error:
         log.warning("it is not known whether this is a twin of a run: %s", error)
         return False
@@ -154,6 +162,11 @@ def _is_readable(folder: Path) -> bool:
 
 def _options(folder: Path) -> dict[str, Any]:
     return _with_defaults(read_yaml(folder / "config.yaml", _Options))
+
+
+def _facts(folder: Path) -> _Facts:
+    path = folder / "run.json"
+    return read_json(path, _Facts) if path.is_file() else {}
 
 
 def _with_defaults(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -166,15 +179,24 @@ def _kind(options: Mapping[str, Any]) -> Kind | None:
     return "tangent" if options["tangent"] is True else None
 
 
-def _differences(kind: Kind, source: Source, options: Mapping[str, Any]) -> list[str]:
+def _differences(kind: Kind, source: Source, folder: Path) -> list[str]:
     """Options in which a twin differs from the run, one phrase each; none for a twin."""
-    run = _with_defaults(source.run_options or {})
+    run, options = _with_defaults(source.run_options or {}), _options(folder)
     names = SHARED_WITH_LINEAR if kind == "linear" else sorted(run.keys() | options.keys())
     return [
         f"{name} is {options.get(name)}, the run's {run.get(name)}"
         for name in names
-        if name not in NOT_COMPARED | {"tangent"} and options.get(name) != run.get(name)
+        if name not in NOT_COMPARED | {"tangent"}
+        and options.get(name) != run.get(name)
+        and not _same_content(name, folder, source.path)
     ]
+
+
+def _same_content(option: str, *folders: Path) -> bool:
+    """Whether an option names the same images or weights, each folder in its own spelling."""
+    fact = CONTENT.get(option)
+    found = {_facts(folder).get(fact) for folder in folders} if fact else {None}
+    return len(found) == 1 and None not in found
 
 
 def _missing(folder: Path, kind: Kind, weights: str) -> str | None:

@@ -33,6 +33,7 @@ from core.checkpoints import save_state_dict
 from core.command_line import as_yaml, run
 from core.feature_cache import FeatureCache
 from core.features import Images, Network, extract
+from core.errors import InputError
 from core.layers import chosen_layers
 from core.models import classifier_name, residual_blocks
 from core.outputs import check_new, new_folder, whole_file
@@ -73,7 +74,14 @@ def fit_linear(config: LinearConfig) -> Path:
 
 
 def _last_blocks(model: Module, config: LinearConfig) -> tuple[str, ...]:
-    return residual_blocks(model)[-config.linear_blocks :]
+    blocks = residual_blocks(model)
+    if config.linear_blocks > len(blocks):
+        raise InputError(
+            f"--linear_blocks is {config.linear_blocks}, but {config.model} has {len(blocks)} "
+            f"residual blocks; at most {len(blocks)} was expected: give fewer, or name layers "
+            "with --layers"
+        )
+    return blocks[-config.linear_blocks :]
 
 
 def read_inputs(config: LinearConfig, setup: Setup, layers: tuple[str, ...]) -> Inputs:

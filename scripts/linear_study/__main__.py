@@ -13,12 +13,13 @@ interrupted one stopped.
 
     config.yaml          the options
     runs/, grid/         run folders, each with its tangent and linear twins beside it
-    linearity/, records/ what the probes measured, a record each
+    records/             what the probes measured, a record each
     record/              linearity as one record, and the runs of the comparison (runs.parquet)
     linear_study.pdf     the report
 """
 
 import logging
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -108,9 +109,14 @@ def write(
     output = Path(config.output)
     record_folder, pdf = output / "record", output / f"{PROBE}.pdf"
     runs = runs_frame(trained, records)
+    record = study_record(config, records, seconds)
+    if record_folder.exists() and _runs_of(Record.read(record_folder)) != _runs_of(record):
+        log.info("more runs are finished than in '%s', which is written again", record_folder)
+        shutil.rmtree(record_folder)
+        pdf.unlink(missing_ok=True)
     if not record_folder.exists():
         with new_folder(record_folder) as folder:
-            study_record(config, records, seconds).write(folder)
+            record.write(folder)
             runs.to_parquet(folder / "runs.parquet", index=False)
     if not pdf.exists():
         found = Study(
@@ -123,6 +129,10 @@ def write(
         )
         write_report(found, record_folder, pdf)
     return pdf
+
+
+def _runs_of(record: Record) -> set[str]:
+    return {entry["run"] for entry in record.provenance["runs"]}
 
 
 def main() -> None:

@@ -16,9 +16,9 @@ from analysis.runs import ACCURACIES, check_runs
 from core.records import Metric, Record, provenance
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained, configs
-from scripts.linear_study.probing import CREATION
+from scripts.linear_study.probing import CREATION, LINEARITY
 
-PROBE, LINEARITY = "linear_study", "linearity"
+PROBE = "linear_study"
 _SHARED = ("data", "data_fingerprint", "classes", "image_shape", "transform")
 
 

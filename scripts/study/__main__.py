@@ -46,10 +46,10 @@ from finetuning.sweep.running import ELSEWHERE
 from reports.study import write_report
 from scripts.study.collecting import runs_frame
 from scripts.study.config import StudyConfig
-from scripts.study.jobs import made
 from scripts.study.plan import RUNS, Planned, environments, plan, timed_pairs
 from scripts.study.probing import final_models, probes, trajectories
 from scripts.study.timing import timed_alone
+from scripts.study_jobs import made
 from scripts.study_options import report_on_this_machine
 
 PROBE = "study"

@@ -16,10 +16,10 @@ from core.layers import FEATURES
 from core.records import Record
 from scripts.study import finals, trajectory
 from scripts.study.config import StudyConfig
-from scripts.study.jobs import read, runs_of
 from scripts.study.plan import Planned, in_first_cell, network_runs
 from scripts.study.probing import CREATION, LINEARITY, LOSS, RATE, RICHNESS, run_name
 from scripts.study.timing import seconds_of
+from scripts.study_jobs import read, runs_of
 
 ALL = "all"
 RATE_DIFFERENCE = "rate_accuracy_difference"

@@ -18,9 +18,9 @@ from probes.rate_curve import measure as rate_curve
 from probes.rate_curve.config import RateCurveConfig
 from scripts.study import finals, richness, trajectory
 from scripts.study.config import StudyConfig
-from scripts.study.jobs import Job, folder_of
 from scripts.study.plan import ENDS, Planned, in_first_cell, network_runs
 from scripts.study.richness import BriefRichnessConfig
+from scripts.study_jobs import Job, folder_of
 
 LINEARITY, RICHNESS, CREATION, RATE = "linearity", "richness", "creation", "rate_curve"
 ALL_IMAGES = 2**31

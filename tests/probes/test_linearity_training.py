@@ -113,6 +113,20 @@ def test_the_record_says_what_was_compared(runs: Runs, record: Record) -> None:
     assert len(facts["tangent_sha256"]) == 64
 
 
+def test_a_ridge_at_the_end_of_its_grid_is_said(
+    runs: Runs,
+    record: Record,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ridge = record.provenance["training_space"]["runs"]["run"]["kernel"]["ridge"]
+    for ridges, said in (((0.0, ridge, 1e9), 0), ((ridge, 1e9), 1)):
+        monkeypatch.setattr(run_kernel, "RIDGES", ridges)
+        section(linearity_config(runs, tmp_path / str(said), envs=("rotated",)))
+        assert caplog.text.count("at an end of the grid") == said
+
+
 def test_the_terminal_and_the_page_have_the_comparison(record: Record) -> None:
     lines = [line for line in verdict_table(record).splitlines() if line.startswith("run  ")]
     assert sum("model (1), best" in line for line in lines) == 2  # both splits

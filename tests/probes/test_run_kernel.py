@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from core.domains import Domains, load_domains
-from probes.run_kernel import training_images
+from probes.run_kernel import balanced, training_images
 from probes.sources import Source
 from tests.image_files import write_domains
 
@@ -48,6 +48,18 @@ def test_they_are_the_runs_training_images_shared_by_its_environments(
     assert any(not np.array_equal(images[env], other[env]) for env in images)
     again = training_images(run, domains, 7, seed=0)[1]
     assert all(np.array_equal(images[env], again[env]) for env in images)
+
+
+def test_classes_are_drawn_alike(data: Path, tmp_path: Path) -> None:
+    run, domains = source(data, tmp_path), load_domains(str(data))
+    for seed in range(5):
+        for env, chosen in training_images(run, domains, 11, seed=seed)[1].items():
+            counts = np.bincount(domains.environments[env].labels[chosen])
+            assert sorted(counts) == ([3, 3] if env == "art" else [2, 3])
+    labels = np.array([0] * 8 + [1, 2])
+    rng = np.random.default_rng(0)
+    drawn = [frozenset(balanced(labels, 4, rng).tolist()) for _ in range(50)]
+    assert all({8, 9} < chosen for chosen in drawn) and len(set(drawn)) > 10
 
 
 def test_there_are_no_more_than_the_run_had(data: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Tests for probes/twins.py: twins found, named, refused."""
 
+import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def folder(path: Path, options: dict[str, Any], *, without: str = "") -> Path:
     (path / "config.yaml").write_text(yaml.safe_dump(options | {"output": str(path)}))
     for name in FILES["linear" if "linear_blocks" in options else "run"]:
         if name != without:
-            (path / name).touch()
+            (path / name).write_text("{}" if name == "run.json" else "")
     return path
 
 
@@ -106,6 +107,27 @@ def test_named_folders_may_lie_anywhere_and_serve_several_runs(run: Path) -> Non
     folder(run.parent / "sibling", LINEAR)  # not named
     sources = [Source.find(str(path), "final") for path in (run, again)]
     assert find_twins(sources, [str(twin)], "final") == [Twins(twin), Twins(twin)]
+
+
+@pytest.mark.parametrize("options", [TANGENT, LINEAR])
+def test_paths_in_another_spelling_are_told_by_what_they_hold(
+    tmp_path: Path, options: dict[str, Any]
+) -> None:
+    facts = {"data_fingerprint": "abc", "pretrained_sha256": "def"}
+    first = {"data": "PACS", "pretrained": "w.safetensors"}
+    other = {"data": "/images/PACS/", "pretrained": "/weights/w.safetensors"}
+    run = folder(tmp_path / "run", RUN | first)
+    twin = folder(tmp_path / "twin", options | other)
+    assert not found(run)  # of which nothing is known
+    for path, known in ((run, facts), (twin, facts | {"pretrained_sha256": "other"})):
+        (path / "run.json").write_text(json.dumps(known))
+    assert not found(run)
+    (twin / "run.json").write_text(json.dumps(facts))
+    assert found(run) == found(run, twin)
+    assert twin in vars(found(run)).values()
+    (twin / "run.json").write_text(json.dumps(facts | {"pretrained_sha256": None}))
+    with pytest.raises(InputError, match="pretrained is /weights/w.safetensors, the run's w.saf"):
+        found(run, twin)
 
 
 @pytest.mark.parametrize("options", [TANGENT, LINEAR])

@@ -1,5 +1,6 @@
 """Tests for scripts/linear_study: its plan, and one tiny study from end to end."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import torch
 from core.errors import InputError
 from core.records import Record
 from finetuning.linear.config import LinearConfig
+from finetuning.sweep import Outcome, RunConfig, sweep
 from reports.linear_study import claim_lines
 from scripts.linear_study.__main__ import study
 from scripts.linear_study.config import LinearStudyConfig
@@ -154,6 +156,39 @@ def test_a_study_ends_with_a_report_and_is_not_done_twice(
     assert {path: path.stat().st_mtime_ns for path in weights} == weights and pdf.exists()
     with pytest.raises(InputError, match="a study is only resumed with the same ones"):
         study(tiny(tmp_path, samples=10, steps=3))
+
+
+@pytest.mark.slow
+def test_a_run_of_the_grid_that_ends_well_later_enters_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "data")
+    config = tiny(tmp_path, samples=10, seeds=(0,), drop_rates=(0.0,), lr_factors=(1.0, 2.0))
+    with monkeypatch.context() as patch:
+        patch.setattr("scripts.linear_study.__main__.sweep", _without_lr("0.002"))
+        pdf = study(config)
+    before = pdf.read_bytes()
+    assert not any("lr0.002" in run for run in _runs_in(pdf.parent / "record"))
+    study(config)
+    entered = {run for run in _runs_in(pdf.parent / "record") if "lr0.002" in run}
+    assert entered and pdf.read_bytes() != before
+    assert entered < set(_runs_in(pdf.parent / "records" / "linearity" / "grid"))
+
+
+def _without_lr(lr: str) -> Callable[..., list[Outcome]]:
+    def swept(configs: Sequence[RunConfig], root: Path) -> list[Outcome]:
+        outcomes = sweep(configs, root)
+        stopped = [f"lr{lr}-" in str(outcome.folder) for outcome in outcomes]
+        return [
+            replace(outcome, failure="was stopped") if stop else outcome
+            for outcome, stop in zip(outcomes, stopped, strict=True)
+        ]
+
+    return swept
+
+
+def _runs_in(record: Path) -> list[str]:
+    return [entry["run"] for entry in Record.read(record).provenance["runs"]]
 
 
 @pytest.mark.slow

@@ -116,6 +116,8 @@ def test_wrong_input_is_refused_in_a_sentence(tmp_path: Path) -> None:
             linear_config(tmp_path, **options)
     with pytest.raises(InputError, match="layer 'layer9' is not in GlyphNet"):
         fit_linear(linear_config(tmp_path, layers=("layer9",)))
+    with pytest.raises(InputError, match="--linear_blocks is 99, but glyphnet has .* fewer"):
+        fit_linear(linear_config(tmp_path, layers=(), linear_blocks=99))
     with pytest.raises(InputError, match="became (nan|inf) by step 4 with learning rate 1e"):
         fit_linear(linear_config(tmp_path, lr=(1e30,)))
     assert not (tmp_path / "linear").exists()
