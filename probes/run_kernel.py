@@ -68,8 +68,8 @@ class RunKernel:
             ) from error
         if fit.ridge in (RIDGES[0], RIDGES[-1]):
             log.warning(
-                "kernel regression at the start of '%s': leave-one-out chose the ridge %.2g, at an "
-                "end of the grid (%.2g to %.2g); a better one may lie beyond",
+                "kernel regression at the start of '%s': leave-one-out chose the ridge %.2g, at "
+                "an end of the grid (%.2g to %.2g); a better one may lie beyond",
                 *(self.path, fit.ridge, RIDGES[0], RIDGES[-1]),
             )
         return fit
@@ -117,8 +117,9 @@ class RunKernel:
 def training_images(
     source: Source, domains: Domains, num: int, seed: int
 ) -> tuple[Domains, dict[str, Indices]]:
-    """Images that a run was trained on, as many of every training environment and, within it, of
-    every class as can be.
+    """Images that a run was trained on, as many of every training environment as can be.
+
+    Within an environment they are as many of every class as can be.
 
     Args:
         source: The run folder.

@@ -105,7 +105,7 @@ def linear(config: StudyOptions, **own: object) -> LinearConfig:
 
 
 def _shared(config: StudyOptions, kind: type) -> dict[str, object]:
-    studied = {f.name for f in fields(StudyOptions)} - {"test_env"}
+    studied = {f.name for f in fields(config)} - {"output", "test_env"}
     names = {f.name for f in fields(kind)} & studied
     found = {name: getattr(config, name) for name in names}
     return {name: value for name, value in found.items() if value is not None}

@@ -31,9 +31,9 @@ from torch.nn import Module
 
 from core.checkpoints import save_state_dict
 from core.command_line import as_yaml, run
+from core.errors import InputError
 from core.feature_cache import FeatureCache
 from core.features import Images, Network, extract
-from core.errors import InputError
 from core.layers import chosen_layers
 from core.models import classifier_name, residual_blocks
 from core.outputs import check_new, new_folder, whole_file

@@ -14,6 +14,10 @@ class LinearStudyConfig(StudyOptions):
     """Folder to create, or to go on in if a study with the same options was interrupted."""
     seeds: tuple[int, ...] = (0, 1)
     """Seeds; each has its own hold-out, classifier, batches and masks."""
+    batch_size: int = 16
+    """Images per training environment and step (the paper takes 32)."""
+    head_lr_factor: float = 1.0
+    """Learning rate of the classifier of network and tangent model, in units of --lr."""
     drop_rates: tuple[float, ...] = (0.0, 0.9)
     """Dropout rates of the comparison; the grid is trained without dropout."""
     samples: int = 0
