@@ -7,7 +7,7 @@ without (`core.forward_mode`).
 | layer | value | derivative |
 |---|---|---|
 | product | y = x * W + b | dx * W + x * dW + db |
-| affine | y = x s + t | dx s + x ds + dt |
+| BatchNorm | y = x s + t, s = w r, t = b - m s, r = (v + e)^(-1/2) | dx s + x ds + dt, ds = dw r - s r^2 dv / 2, dt = db - dm s - m ds |
 | attention | O = P V, P = softmax(S), S = Q K^T + M | dP V + P dV, dP = P (dS - <P, dS>) |
 """
 
@@ -69,28 +69,67 @@ def conv2d(
     return _Product.apply(x, weight, bias, layer)  # type: ignore[return-value]
 
 
-class _Affine(Function):
-    @staticmethod
-    def forward(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-        return torch.addcmul(shift, x, scale)
+class _Normalised(Function):
+    """BatchNorm on given statistics. Its few operations on channels are here on plain tensors."""
 
     @staticmethod
-    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_forward(*inputs[:2])
+    def forward(
+        x: Tensor,
+        mean: Tensor,
+        var: Tensor,
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
+    ) -> Tensor:
+        scale = torch.rsqrt(var + eps)
+        scale = scale if weight is None else scale * weight
+        shift = -mean * scale
+        shift = shift if bias is None else shift + bias
+        return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
+
+    @staticmethod
+    def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
+        x, mean, var, weight, _, ctx.eps = inputs
+        ctx.save_for_forward(x, mean, var, weight)
 
     @staticmethod
     def jvp(
-        ctx: Context, dx: Tensor | None, dscale: Tensor | None, dshift: Tensor | None
+        ctx: Context,
+        dx: Tensor | None,
+        dmean: Tensor | None,
+        dvar: Tensor | None,
+        dweight: Tensor | None,
+        dbias: Tensor | None,
+        _: None,
     ) -> Tensor:
-        x, scale = ctx.saved_tensors
-        dscale, dshift = (torch.zeros_like(scale) if d is None else d for d in (dscale, dshift))
-        dy = torch.addcmul(dshift, x, dscale)
-        return dy if dx is None else dy.addcmul_(dx, scale)
+        x, mean, var, weight = ctx.saved_tensors
+        inverse = torch.rsqrt(var + ctx.eps)
+        scale = inverse if weight is None else inverse * weight
+        dscale = torch.zeros_like(inverse) if dweight is None else dweight * inverse
+        if dvar is not None:
+            dscale = dscale - scale * inverse.square() * dvar / 2
+        dshift = -mean * dscale
+        dshift = dshift if dmean is None else dshift - dmean * scale
+        dshift = dshift if dbias is None else dshift + dbias
+        dy = torch.addcmul(per_channel(dshift, x), x, per_channel(dscale, x))
+        return dy if dx is None else dy.addcmul_(dx, per_channel(scale, x))
 
 
-def affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """A scale and a shift of every channel, shaped to broadcast over `x`."""
-    return _Affine.apply(x, scale, shift)  # type: ignore[return-value]
+def batch_norm(
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """`torch.nn.functional.batch_norm` on given statistics, which may move, too."""
+    return _Normalised.apply(x, mean, var, weight, bias, eps)  # type: ignore[return-value]
+
+
+def per_channel(values: Tensor, x: Tensor) -> Tensor:
+    """A number a channel, shaped to broadcast over `x`."""
+    return values.view(-1, *(1 for _ in x.shape[2:]))
 
 
 class _Attention(Function):

@@ -61,18 +61,24 @@ def _batch_norm(
     momentum: float = 0.1,
     eps: float = 1e-5,
     *,
-    affine: Callable[[Tensor, Tensor, Tensor], Tensor],
+    normalised: Callable[..., Tensor],
 ) -> Tensor:
     if training or running_mean is None or running_var is None:
         # Some layers standardise their weights with it.
         others = [0, *range(2, x.ndim)]
         running_var, running_mean = torch.var_mean(x, others, correction=0)
-    scale = torch.rsqrt(running_var + eps)
+    return normalised(x, running_mean, running_var, weight, bias, eps)
+
+
+def _normalised(
+    x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+) -> Tensor:
+    scale = torch.rsqrt(var + eps)
     scale = scale if weight is None else weight * scale
-    shift = -running_mean * scale
+    shift = -mean * scale
     shift = shift if bias is None else bias + shift
-    per_channel = (-1,) + (1,) * (x.ndim - 2)
-    return affine(x, scale.view(per_channel), shift.view(per_channel))
+    per_channel = first_order_rules.per_channel
+    return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
 
 
 def _layer_norm(
@@ -125,10 +131,6 @@ def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return (scores if mask is None else scores + mask).softmax(-1) @ v
 
 
-def _affine(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    return torch.addcmul(shift, x, scale)
-
-
 def _silu(x: Tensor, inplace: bool = False) -> Tensor:
     return x * x.sigmoid()
 
@@ -150,14 +152,14 @@ def _relu6(x: Tensor, inplace: bool = False) -> Tensor:
 
 
 _FIRST_ORDER: dict[Callable, Callable] = {
-    F.batch_norm: partial(_batch_norm, affine=first_order_rules.affine),
+    F.batch_norm: partial(_batch_norm, normalised=first_order_rules.batch_norm),
     F.conv2d: first_order_rules.conv2d,
     F.hardtanh: first_order_rules.hardtanh,
     F.linear: first_order_rules.linear,
     F.scaled_dot_product_attention: partial(attention, attend=first_order_rules.attention),
 }
 _SECOND_ORDER: dict[Callable, Callable] = {
-    F.batch_norm: partial(_batch_norm, affine=_affine),
+    F.batch_norm: partial(_batch_norm, normalised=_normalised),
     F.layer_norm: _layer_norm,
     F.scaled_dot_product_attention: partial(attention, attend=attend),
     F.silu: _silu,

@@ -6,9 +6,7 @@ The probe `feature_creation` calls `write_report`; other reports place its secti
 `tables_of` and `facts`.
 """
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +31,16 @@ from analysis.verdicts import UNKNOWN, controls
 from core.command_line import run
 from core.records import Record
 from reports import creation_figures
-from reports.document import aligned, check_probe, line, named, plain, write_document
+from reports.document import (
+    ReportConfig,
+    aligned,
+    check_probe,
+    line,
+    named,
+    plain,
+    report_record,
+    write_document,
+)
 from reports.figures import splits
 from reports.reasons import undefined
 from reports.style import Drawing, theme
@@ -42,18 +49,6 @@ from reports.tables import Quantity, Table, by_split, cell
 PROBE = "feature_creation"
 TITLE = "Does fine-tuning create features?"
 AXIS_NAMES = {"lr": "learning rate", "steps": "steps", "train_size": "training images"}
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """Options of `python -m reports.feature_creation`."""
-
-    record: str
-    """Record folder that `python -m probes.feature_creation` wrote."""
-    output: str = "feature_creation.pdf"
-    """PDF to create; an existing file is never overwritten."""
 
 
 def write_report(record: Record, folder: Path, output: Path) -> Path:
@@ -172,11 +167,7 @@ def _r2(record: Record, name: str, split: str) -> Estimate:
 
 def report(config: ReportConfig) -> None:
     """Reads the record, writes the PDF, prints the verdicts."""
-    folder = Path(config.record)
-    record = Record.read(folder)
-    output = write_report(record, folder, Path(config.output))
-    print("\n".join(verdict_lines(record)))
-    log.info("wrote %s", output)
+    report_record(config, write_report, verdict_lines)
 
 
 def main() -> None:

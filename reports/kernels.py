@@ -6,9 +6,7 @@ The probe `ntk` calls `write_report`; the report of the probe `linearity` has th
 where that probe measured kernels.
 """
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -16,24 +14,22 @@ from analysis.kernel_verdicts import DISTANCE, has_kernels, kernel_layer, kernel
 from core.command_line import run
 from core.records import Record
 from reports import kernel_drift, kernel_maps, kernel_spectra, tables
-from reports.document import OfImages, aligned, check_probe, line, named, plain, write_document
+from reports.document import (
+    OfImages,
+    ReportConfig,
+    aligned,
+    check_probe,
+    line,
+    named,
+    plain,
+    report_record,
+    write_document,
+)
 from reports.style import Drawing
 from reports.tables import Quantity
 
 PROBE = "ntk"
 TITLE = "How did the tangent kernel move?"
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """Options of `python -m reports.kernels`."""
-
-    record: str
-    """Record folder that `python -m probes.ntk` wrote."""
-    output: str = "kernels.pdf"
-    """PDF to create; an existing file is never overwritten."""
 
 
 class _Kernels(TypedDict):
@@ -142,11 +138,7 @@ def verdict_lines(record: Record) -> list[str]:
 
 def report(config: ReportConfig) -> None:
     """Reads the record, writes the PDF, prints the readings."""
-    folder = Path(config.record)
-    record = Record.read(folder)
-    output = write_report(record, folder, Path(config.output))
-    print("\n".join(verdict_lines(record)))
-    log.info("wrote %s", output)
+    report_record(config, write_report, verdict_lines)
 
 
 def main() -> None:

@@ -5,9 +5,7 @@
 The probe itself calls `write_report`; this command is for records that lie on disk.
 """
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +13,21 @@ from analysis.verdicts import comparison_verdicts, linearity_verdicts
 from core.command_line import run
 from core.records import Record
 from reports import dots, figures, kernels, tables, training_space
-from reports.document import OfImages, aligned, check_probe, line, named, plain, write_document
+from reports.document import (
+    OfImages,
+    ReportConfig,
+    aligned,
+    check_probe,
+    line,
+    named,
+    plain,
+    report_record,
+    write_document,
+)
 from reports.style import Drawing
 
 PROBE = "linearity"
 TITLE = "How linear was the fine-tuning?"
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """Options of `python -m reports.linearity`."""
-
-    record: str
-    """Record folder that `python -m probes.linearity` wrote."""
-    output: str = "linearity.pdf"
-    """PDF to create; an existing file is never overwritten."""
 
 
 class _Provenance(OfImages):
@@ -106,11 +102,7 @@ def verdict_table(record: Record) -> str:
 
 def report(config: ReportConfig) -> None:
     """Reads the record, writes the PDF, prints the verdicts."""
-    folder = Path(config.record)
-    record = Record.read(folder)
-    output = write_report(record, folder, Path(config.output))
-    print(verdict_table(record))
-    log.info("wrote %s", output)
+    report_record(config, write_report, lambda record: [verdict_table(record)])
 
 
 def main() -> None:

@@ -6,9 +6,7 @@ The probe `rate_curve` calls `write_report`; other reports place its section by 
 `tables_of` and `facts`.
 """
 
-import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,16 @@ from analysis.equivalence import MARGIN
 from analysis.estimates import Estimate, estimate, number, ordered, select
 from core.command_line import run
 from core.records import Record
-from reports.document import Provenance, aligned, check_probe, line, plain, write_document
+from reports.document import (
+    Provenance,
+    ReportConfig,
+    aligned,
+    check_probe,
+    line,
+    plain,
+    report_record,
+    write_document,
+)
 from reports.figures import band, splits
 from reports.reasons import undefined
 from reports.style import Drawing, draw, legend, line_handles, panels, run_styles, theme
@@ -39,18 +46,6 @@ from reports.tables import Table, cell
 PROBE = "rate_curve"
 TITLE = "Is dropout a ridge penalty?"
 NAMES = {"squared": "squared loss", "cross_entropy": "cross-entropy"}
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ReportConfig:
-    """Options of `python -m reports.rate_curve`."""
-
-    record: str
-    """Record folder that `python -m probes.rate_curve` wrote."""
-    output: str = "rate_curve.pdf"
-    """PDF to create; an existing file is never overwritten."""
 
 
 def write_report(record: Record, folder: Path, output: Path) -> Path:
@@ -212,11 +207,7 @@ def _alt(record: Record, name: str, layer: str) -> str:
 
 def report(config: ReportConfig) -> None:
     """Reads the record, writes the PDF, prints the verdicts."""
-    folder = Path(config.record)
-    record = Record.read(folder)
-    output = write_report(record, folder, Path(config.output))
-    print("\n".join(verdict_lines(record)))
-    log.info("wrote %s", output)
+    report_record(config, write_report, verdict_lines)
 
 
 def main() -> None:

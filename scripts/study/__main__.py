@@ -49,11 +49,12 @@ from scripts.study.config import StudyConfig
 from scripts.study.plan import RUNS, Planned, environments, plan, timed_pairs
 from scripts.study.probing import final_models, probes, trajectories
 from scripts.study.timing import timed_alone
+from scripts.study.trajectory import remove_checkpoints
 from scripts.study_jobs import made
 from scripts.study_options import report_on_this_machine
 
 PROBE = "study"
-NOT_COMPARED = ("output", "jobs", "workers", "cache")
+NOT_COMPARED = ("output", "jobs", "workers", "cache", "keep_checkpoints")
 
 log = logging.getLogger(__name__)
 
@@ -80,9 +81,23 @@ def study(config: StudyConfig) -> Path:
     outcomes = timed_alone(timed_pairs(config, planned), output)
     outcomes = [*outcomes, *sweep([one.config for one in planned], output)]
     finished, failed = sorted_out(planned, outcomes)
-    failed |= made(trajectories(config, finished))
+    failed |= along_runs(config, finished)
     failed |= made([*final_models(config, finished), *probes(config, finished)])
     return write(config, runs_frame(config, finished), failed, time.perf_counter() - began)
+
+
+def along_runs(config: StudyConfig, finished: Sequence[Planned]) -> dict[str, str]:
+    """What checkpoints along a run are together, and why that is missing of some.
+
+    The checkpoints go once they are measured: they are most of a study's bytes.
+    """
+    jobs = trajectories(config, finished)
+    failed = made(jobs)
+    if not config.keep_checkpoints:
+        for job in jobs:
+            if job.is_made:
+                remove_checkpoints(*job.checkpoints)
+    return failed
 
 
 def sorted_out(

@@ -27,6 +27,9 @@ class StudyConfig(StudyOptions):
     batch_size: int | None = None
     """Images per training environment and step (default: the protocol's)."""
 
+    keep_checkpoints: bool = False
+    """Keep the weights along every run after their ensemble and average are measured."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seeds:

@@ -1,4 +1,4 @@
-"""Models over all runs of an environment and rate: ensemble, average, ensembles of some.
+"""Models over all runs of an environment and rate: ensemble and average, of all and of some.
 
 Out of distribution every run counts. Images held out of the training environments were trained on
 by runs with another hold-out, so that i.i.d. accuracy is that of the runs which held the images
@@ -23,13 +23,15 @@ from finetuning.members import Member
 from scripts.study.trajectory import Evaluator
 
 PROBE = "finals"
-ENSEMBLE, AVERAGE, SUBSET = "ensemble_final", "average_final", "ensemble_subset"
+ENSEMBLE, AVERAGE = "ensemble_final", "average_final"
+ENSEMBLE_SUBSET, AVERAGE_SUBSET = "ensemble_subset", "average_subset"
 METRICS = {
     name: Metric(title=f"accuracy of {what}", direction="higher", low=0, high=1, coordinate="runs")
     for name, what in (
         (ENSEMBLE, "the mean logits of all runs"),
         (AVERAGE, "the mean weights of all runs"),
-        (SUBSET, "the mean logits of some runs"),
+        (ENSEMBLE_SUBSET, "the mean logits of some runs"),
+        (AVERAGE_SUBSET, "the mean weights of some runs"),
     )
 }
 Logits = Float[np.ndarray, "N C"]
@@ -66,7 +68,7 @@ def measure(folders: Sequence[Path], draws: int) -> Record:
 
     Args:
         folders: What `trajectory.measure` found of each.
-        draws: Subsets of each size.
+        draws: Subsets of each size; averages, each of which is evaluated, have powers of two.
 
     Raises:
         InputError: If the runs hold out several environments, or there are fewer than two.
@@ -75,7 +77,7 @@ def measure(folders: Sequence[Path], draws: int) -> Record:
         raise InputError(f"there are {len(folders)} runs to average; at least two were expected")
     members = [Kept.read(folder) for folder in folders]
     evaluators = {m.split: Evaluator(m.member) for m in members}
-    rows = [*_ensembles(members, evaluators, draws), _average(members, evaluators)]
+    rows = [*_ensembles(members, evaluators, draws), *_averages(members, evaluators, draws)]
     (env,) = members[0].member.config.test_env
     places = ("iid", "all"), ("ood", env)
     return Record(
@@ -104,7 +106,7 @@ def _ensembles(
     for size in range(1, whole):
         for draw, chosen in enumerate(subsets(whole, size, most=draws)):
             some = [members[i] for i in chosen]
-            yield SUBSET, size, draw, _ensemble(some, evaluators)
+            yield ENSEMBLE_SUBSET, size, draw, _ensemble(some, evaluators)
 
 
 def _ensemble(members: Sequence[Kept], evaluators: dict[int, Evaluator]) -> tuple[float, float]:
@@ -126,15 +128,27 @@ def _accuracy(members: Sequence[Kept], evaluator: Evaluator, envs: Sequence[str]
     return statistics.fmean(float(r.mean()) for r in right)
 
 
-def _average(members: Sequence[Kept], evaluators: dict[int, Evaluator]) -> Found:
-    """The network at mean weights: of all runs o.o.d., of those of a split i.i.d."""
+def _averages(
+    members: Sequence[Kept], evaluators: dict[int, Evaluator], draws: int
+) -> Iterator[Found]:
+    whole, size = len(members), 2
+    yield AVERAGE, whole, 0, _average(members, evaluators)
+    while size < whole:
+        for draw, chosen in enumerate(subsets(whole, size, most=draws)):
+            some = [members[i] for i in chosen]
+            yield AVERAGE_SUBSET, size, draw, _average(some, evaluators)
+        size *= 2
+
+
+def _average(members: Sequence[Kept], evaluators: dict[int, Evaluator]) -> tuple[float, float]:
+    """Of the network at mean weights: of all runs o.o.d., of those of a split i.i.d."""
     iid = []
-    for split, evaluator in evaluators.items():
+    for split in sorted({m.split for m in members}):
         having = [m for m in members if m.split == split]
-        iid.append(_evaluated(having, evaluator, tuple(evaluator.setup.train)))
+        iid.append(_evaluated(having, evaluators[split], tuple(evaluators[split].setup.train)))
     first = evaluators[members[0].split]
     ood = _evaluated(members, first, members[0].member.config.test_env)
-    return AVERAGE, len(members), 0, (statistics.fmean(iid), ood)
+    return statistics.fmean(iid), ood
 
 
 def _evaluated(members: Sequence[Kept], evaluator: Evaluator, envs: tuple[str, ...]) -> float:

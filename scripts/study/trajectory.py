@@ -12,6 +12,7 @@ Shapes: N images of an environment, C classes.
 """
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -104,6 +105,13 @@ def measure(folder: str) -> Record:
         provenance=provenance(checkpoints=names, inside=INSIDE),
         arrays={env: f.float().numpy() for env, f in final.items()},
     )
+
+
+def remove_checkpoints(*folders: str) -> None:
+    """Remove the weights that runs kept along their way; `final` and `best` stay."""
+    for folder in folders:
+        for path in Path(folder).glob("step_*.safetensors"):
+            path.unlink()
 
 
 def _accuracies(evaluator: Evaluator, metric: str, logits: Logits) -> Iterator[Row]:

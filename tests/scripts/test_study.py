@@ -230,7 +230,7 @@ def test_a_study_ends_with_a_ledger_and_a_report_and_is_not_done_twice(
     kinds = product(("ensemble", "average"), ("trajectory", "final"))
     averaged = {f"{kind}_{of}" for kind, of in kinds}
     single = {"erm", "dropout", "tangent", "linear"}
-    assert set(runs["method"]) == single | averaged | {"ensemble_subset"}
+    assert set(runs["method"]) == single | averaged | {"ensemble_subset", "average_subset"}
     assert (runs["seconds"].notna().groupby(runs["run"]).all()).sum() == 2 * TINY.timed
     for name in ("explained_displacement", "interpolation_gap_max", "barrier"):
         assert runs.query("selection == 'best'")[name].notna().any(), name
@@ -240,6 +240,7 @@ def test_a_study_ends_with_a_ledger_and_a_report_and_is_not_done_twice(
     printed = capsys.readouterr().out
     assert all(claim.name in printed for claim in CLAIMS)
 
+    assert not made_at(tmp_path, "step_*.safetensors")
     files = made_at(tmp_path, "*.safetensors")
     records = made_at(tmp_path, "record.json")
     pdf.unlink()
@@ -273,6 +274,7 @@ def test_final_models_are_the_mean_of_the_runs(tmp_path: Path) -> None:
         assert found.set_index("env")["value"].to_dict() == {e: r.mean() for e, r in right.items()}
 
     found = finals.measure(kept, draws=9).values.query("split == 'ood'")
+    assert "average_subset" not in set(found["metric"])  # of two runs there is one average
     (env,) = runs[0].test_env
     logits = np.mean([Record.read(folder).arrays[env] for folder in kept], axis=0)
     labels = trajectory.Evaluator(Member.read(runs[0].output)).labels(env)
