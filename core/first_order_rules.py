@@ -7,11 +7,15 @@ without (`core.forward_mode`).
 | layer | value | derivative |
 |---|---|---|
 | product | y = x * W + b | dx * W + x * dW + db |
-| BatchNorm | y = x s + t, s = w r, t = b - m s, r = (v + e)^(-1/2) | dx s + x ds + dt, ds = dw r - s r^2 dv / 2, dt = db - dm s - m ds |
+| BatchNorm | y = x s + t, s = w r, t = b - m s | dx s + x ds + dt |
+| LayerNorm | y = z w + b, z = (x - mean) r of each row | dz w + z dw + db |
 | attention | O = P V, P = softmax(S), S = Q K^T + M | dP V + P dV, dP = P (dS - <P, dS>) |
+
+BatchNorm has mean m and variance v of each channel, and r = (v + eps)^(-1/2); its ds is
+dw r - s r^2 dv / 2, its dt is db - dm s - m ds.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -130,6 +134,54 @@ def batch_norm(
 def per_channel(values: Tensor, x: Tensor) -> Tensor:
     """A number a channel, shaped to broadcast over `x`."""
     return values.view(-1, *(1 for _ in x.shape[2:]))
+
+
+class _LayerNorm(Function):
+    """The derivative of a standardised row is symmetric, so that it is PyTorch's backward kernel."""
+
+    @staticmethod
+    def forward(
+        x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
+        return torch.layer_norm(x, shape, weight, bias, eps)
+
+    @staticmethod
+    def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
+        x, ctx.shape, weight, _, ctx.eps = inputs
+        ctx.save_for_forward(x, weight)
+
+    @staticmethod
+    def jvp(
+        ctx: Context,
+        dx: Tensor | None,
+        _shape: None,
+        dweight: Tensor | None,
+        dbias: Tensor | None,
+        _eps: None,
+    ) -> Tensor:
+        x, weight = ctx.saved_tensors
+        row, mean, inverse = torch.native_layer_norm(x, ctx.shape, None, None, ctx.eps)
+        if dweight is not None:
+            dy = row.mul_(dweight) if dbias is None else torch.addcmul(dbias, row, dweight)
+        else:
+            dy = row.zero_() if dbias is None else dbias.expand_as(x).contiguous()
+        if dx is None:
+            return dy
+        drow = torch.ops.aten.native_layer_norm_backward(
+            dx.contiguous(), x, ctx.shape, mean, inverse, None, None, [True, False, False]
+        )[0]
+        return dy.add_(drow) if weight is None else dy.addcmul_(drow, weight)
+
+
+def layer_norm(
+    x: Tensor,
+    normalized_shape: Sequence[int],
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    eps: float = 1e-5,
+) -> Tensor:
+    """`torch.nn.functional.layer_norm`."""
+    return _LayerNorm.apply(x.contiguous(), normalized_shape, weight, bias, eps)  # type: ignore[return-value]
 
 
 class _Attention(Function):

@@ -155,6 +155,7 @@ _FIRST_ORDER: dict[Callable, Callable] = {
     F.batch_norm: partial(_batch_norm, normalised=first_order_rules.batch_norm),
     F.conv2d: first_order_rules.conv2d,
     F.hardtanh: first_order_rules.hardtanh,
+    F.layer_norm: first_order_rules.layer_norm,
     F.linear: first_order_rules.linear,
     F.scaled_dot_product_attention: partial(attention, attend=first_order_rules.attention),
 }

@@ -183,8 +183,8 @@ CLAIMS = (
         statistic="Slope of the best rate over log(training examples x steps), by draws.",
         direction="below 0",
         rule="Supported if the share of draws with a slope of 0 or more is below 0.025, "
-        "contradicted if that with one of 0 or less is: draws in which all sizes have one best rate "
-        "decide nothing. Data sets count as sizes, too.",
+        "contradicted if that with one of 0 or less is: draws in which all sizes have one best "
+        "rate decide nothing. Data sets count as sizes, too.",
         paper="0.5 on DomainNet, against about 0.9 on the small data sets",
         needs="runs at three rates or more, at two training sizes or numbers of steps or more",
         judge=falls_with_size,

@@ -31,12 +31,12 @@ def probe_all(config: LinearStudyConfig, trained: Sequence[Trained]) -> dict[str
     """
     compared = [one.run.output for one in trained if _is_plain(config, one)]
     in_grid = [one.run.output for one in trained if one.group == GRID]
-    groups = dict.fromkeys(one.group for one in trained)
-    jobs = {group: _linearity(config, trained, group) for group in groups}
-    jobs[CREATION] = _creation(config, CREATION, compared)
+    # Those that take long come first, so that none is left alone at the end.
+    jobs = {RATE: _rate(config, compared[0]), CREATION: _creation(config, CREATION, compared)}
     if in_grid:
         jobs[CREATION_GRID] = _creation(config, CREATION_GRID, in_grid)
-    jobs[RATE] = _rate(config, compared[0])
+    groups = dict.fromkeys(one.group for one in trained)
+    jobs |= {group: _linearity(config, trained, group) for group in groups}
     for name, reason in made(list(jobs.values())).items():
         raise InputError(f"a measurement of the study failed: {name}: {reason}")
     return {name: Record.read(job.folder) for name, job in jobs.items()}

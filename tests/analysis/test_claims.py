@@ -5,6 +5,7 @@ import math
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -59,6 +60,12 @@ def test_averages_that_dropout_harms_contradict_c10() -> None:
     averages = runs["method"].str.endswith("trajectory") & (runs["drop_rate"] > 0)
     runs.loc[averages, "ood"] -= 0.1
     assert _of(runs, "C10").verdict == "contradicted"
+
+
+def test_one_best_rate_at_all_sizes_decides_nothing_on_c6() -> None:
+    entry = _of(simulated(replace(CLAIMED, large=CLAIMED.ood)), "C6")
+    assert entry.verdict == "inconclusive"
+    assert (entry.estimate.value, entry.estimate.low, entry.estimate.high) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])

@@ -129,6 +129,36 @@ def test_batch_norm_on_running_statistics_in_closed_form(order: int, affine: boo
     assert_close(change, expected)
 
 
+@pytest.mark.parametrize("moving", ["x", "weight", "bias", "x bias", "x weight bias"])
+@pytest.mark.parametrize("norm", ["layer", "rows", "batch"])
+def test_the_rules_of_normalisations_whatever_moves(norm: str, moving: str) -> None:
+    """Against PyTorch's own derivative; of BatchNorm at statistics that stay."""
+    values = {"x": torch.randn(4, 3, 5), "weight": torch.randn(3), "bias": torch.randn(3)}
+    mean, var = torch.randn(3), torch.rand(3) + 0.5
+    primals = tuple(values[name] for name in moving.split())
+    tangents = tuple(torch.randn_like(p) for p in primals)
+
+    def function(*moved: torch.Tensor) -> torch.Tensor:
+        x, weight, bias = (values | dict(zip(moving.split(), moved, strict=True))).values()
+        if norm == "batch":
+            return F.batch_norm(x, mean, var, weight, bias)
+        rows = x.mT if norm == "rows" else x.mT.contiguous()
+        return F.layer_norm(rows, (3,), weight, bias, eps=0.1)
+
+    with torch.no_grad():
+        expected = jvp(function, primals, tangents)
+        with forward_mode_rules():
+            assert_close(jvp(function, primals, tangents), expected)
+
+
+def test_the_rule_of_layer_norm_without_weights() -> None:
+    x, dx = torch.randn(2, 4, 3, 5)
+    function = lambda x: F.layer_norm(x, (3, 5))
+    with torch.no_grad(), forward_mode_rules():
+        found = jvp(function, (x,), (dx,))
+    assert_close(found, jvp(function, (x,), (dx,)))
+
+
 @ORDERS
 def test_batch_norm_on_batch_statistics_stays_torchs(order: int) -> None:
     """Some layers standardise their weights with it."""
