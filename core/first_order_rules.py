@@ -137,7 +137,7 @@ def per_channel(values: Tensor, x: Tensor) -> Tensor:
 
 
 class _LayerNorm(Function):
-    """The derivative of a standardised row is symmetric, so that it is PyTorch's backward kernel."""
+    """A standardised row has a symmetric derivative, which is PyTorch's backward kernel."""
 
     @staticmethod
     def forward(

@@ -15,8 +15,8 @@ from scripts.linear_study.plan import GRID, Trained
 from scripts.study_jobs import Job, folder_of, made
 
 ALL_IMAGES = 2**31
-# Of the rate curve: random tangent features of each output, dropout rates.
-TANGENT, RATES = 32, (0.0, 0.5, 0.9, 0.99)
+# Of the rate curve: random tangent features of each output, dropout rates, runs of SGD.
+TANGENT, RATES, REPEATS = 32, (0.0, 0.5, 0.9, 0.99), 2
 
 LINEARITY, CREATION, CREATION_GRID, RATE = "linearity", "creation", "creation-grid", "rate_curve"
 
@@ -67,6 +67,7 @@ def _rate(config: LinearStudyConfig, run: str) -> Job:
         adapted=f"{run}-linear",
         tangent=TANGENT,
         rates=RATES,
+        repeats=REPEATS,
         output=str(folder),
         samples=config.samples,
         cache=config.cache,
