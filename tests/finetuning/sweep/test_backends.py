@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from finetuning.sweep.schedule import sweep
 from tests.finetuning.tiny import tiny_config
 
 ROOT = Path(__file__).parents[3]
+COUNTED = pytest.mark.skipif(
+    not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc"
+)
 
 
 def test_threads_are_refused(data: Path, tmp_path: Path) -> None:
@@ -80,29 +84,58 @@ def ticks(process: int) -> dict[tuple[int, int], int]:
     return {key: time for key, time in times.items() if key[0] in family}
 
 
-def busy_threads(seeds: int, jobs: int, root: Path) -> int:
-    """How many threads of a sweep compute from its first evaluation to its last run's end."""
-    grid = root.with_suffix(".yaml")
-    tiny = "{steps: 12, eval_every: 12, batch_size: 8, device: cpu}"
-    grid.write_text(f"options: {tiny}\nvary: {{seed: {list(range(seeds))}}}\n")
-    own = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
-    words = [f"--grid={grid}", f"--output={root}", f"--jobs={jobs}"]
-    with subprocess.Popen(
-        [sys.executable, "-m", "finetuning.sweep", *words], env=own, cwd=ROOT
-    ) as sweeping:
-        while sweeping.poll() is None and not list(root.glob("*/metrics.jsonl")):
-            time.sleep(0.1)
-        before, after = ticks(sweeping.pid), {}
-        while sweeping.poll() is None and len(list(root.glob("*/final.safetensors"))) < seeds:
-            after |= ticks(sweeping.pid)
-            time.sleep(0.1)
-    assert sweeping.returncode == 0
+def busy_threads(
+    process: subprocess.Popen, begun: Callable[[], bool], ended: Callable[[], bool]
+) -> int:
+    """How many threads of a process and its children compute between two moments."""
+    while process.poll() is None and not begun():
+        time.sleep(0.1)
+    before, after = ticks(process.pid), {}
+    while process.poll() is None and not ended():
+        after |= ticks(process.pid)
+        time.sleep(0.1)
+    assert process.wait() == 0
     spent = [time - before.get(thread, 0) for thread, time in after.items()]
     return sum(time > max(spent) / 10 for time in spent)
 
 
+SPINNING = """
+import sys, time, torch
+torch.set_num_threads(int(sys.argv[1]))
+x, end = torch.rand(1 << 22), time.monotonic() + 4
+print(flush=True)
+while time.monotonic() < end:
+    x.exp()
+"""
+
+
 @pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc")
+@COUNTED
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_are_counted_beyond_the_cores(threads: int) -> None:
+    """With elementwise work: in matrix products MKL takes no more threads than cores."""
+    words = [sys.executable, "-c", SPINNING, str(threads)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE) as spinning:
+        assert spinning.stdout is not None
+        spinning.stdout.readline()
+        assert busy_threads(spinning, lambda: True, lambda: False) == threads
+
+
+@pytest.mark.slow
+@COUNTED
 def test_eight_runs_never_compute_in_more_threads_than_there_are_cores(tmp_path: Path) -> None:
-    cores = joblib.cpu_count()
-    assert busy_threads(8, jobs=8, root=tmp_path / "eight") <= cores
+    """From the first evaluation to the last run's end."""
+    root, grid = tmp_path / "eight", tmp_path / "grid.yaml"
+    tiny = "{steps: 12, eval_every: 12, batch_size: 8, device: cpu}"
+    grid.write_text(f"options: {tiny}\nvary: {{seed: {list(range(8))}}}\n")
+    own = {name: value for name, value in os.environ.items() if not name.endswith("_THREADS")}
+    words = [f"--grid={grid}", f"--output={root}", "--jobs=8"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "finetuning.sweep", *words], env=own, cwd=ROOT
+    ) as sweeping:
+        found = busy_threads(
+            sweeping,
+            lambda: bool(list(root.glob("*/metrics.jsonl"))),
+            lambda: len(list(root.glob("*/final.safetensors"))) == 8,
+        )
+    assert found <= joblib.cpu_count()
