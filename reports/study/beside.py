@@ -7,10 +7,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from analysis.equivalence import MARGIN
-from reports.study.comparison import MEAN, SPLITS, Arm, Comparison, frame
+from reports.study.comparison import MEAN, SPLITS, Arm, Comparison, a_plate_each, frame
 from reports.study.forest import SPLIT_STYLES, environments, forest, marks
 from reports.study.sections import Plate
-from reports.style import Drawing, RunStyle, draw, legend, panels, run_styles, theme
+from reports.style import Drawing, RunStyle, draw, legend, panels, run_styles
 
 _ROW = 0.36  # inches of a difference
 _BEYOND, _LEAST, _EDGE = 0.6, 0.01, 0.04  # of the range of the points that panels show beyond it
@@ -18,12 +18,11 @@ _BEYOND, _LEAST, _EDGE = 0.6, 0.01, 0.04  # of the range of the points that pane
 
 def plates(comparisons: Sequence[Comparison]) -> list[Plate]:
     """One figure a data set: accuracies on the left, paired differences on the right."""
-    several = len(comparisons) > 1
-    with theme():
-        return [
-            Plate(drawing=_drawing(c, c.dataset if several else ""), data=frame(c))
-            for c in comparisons
-        ]
+    return a_plate_each(comparisons, _plate)
+
+
+def _plate(comparison: Comparison, part: str) -> Plate:
+    return Plate(drawing=_drawing(comparison, part), data=frame(comparison))
 
 
 def _drawing(comparison: Comparison, part: str) -> Drawing:

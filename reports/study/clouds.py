@@ -17,11 +17,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.study.beside import cross, fit
-from reports.study.comparison import MEAN, SPLITS, Comparison, frame
+from reports.study.comparison import MEAN, SPLITS, Comparison, a_plate_each, frame
 from reports.study.forest import marks
 from reports.study.sections import Plate
 from reports.study.settings import arm_name
-from reports.style import Drawing, RunStyle, draw, legend, panels, run_styles, theme
+from reports.style import Drawing, RunStyle, draw, legend, panels, run_styles
 
 MOST = 2000  # points of a cloud; of more combinations so many are drawn at random
 VIEWS = ("paper view: one cell for each environment", "honest view: cells, means, 95 % intervals")
@@ -34,9 +34,7 @@ def plates(comparisons: Sequence[Comparison], published: dict[str, pd.DataFrame]
         comparisons: Single runs, ensembles and averages, as `settings.methods` makes them.
         published: Reference points by data set: columns method, drop_rate, iid, ood.
     """
-    several = len(comparisons) > 1
-    with theme():
-        return [_plate(c, published[c.dataset], c.dataset if several else "") for c in comparisons]
+    return a_plate_each(comparisons, lambda c, part: _plate(c, published[c.dataset], part))
 
 
 def combinations(rows: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:

@@ -1,6 +1,6 @@
 """Methods or settings side by side: mean accuracies and paired differences, with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -11,7 +11,8 @@ from analysis.clusters import PLACE
 from analysis.estimates import DASH, MINUS
 from analysis.pairing import KEYS
 from core.errors import InputError
-from reports.study.sections import sentences
+from reports.study.sections import Plate, sentences
+from reports.style import theme
 from reports.tables import Table, cell
 
 SPLITS = ("iid", "ood")
@@ -173,3 +174,12 @@ def in_setting(rows: pd.DataFrame, of: pd.DataFrame, columns: Sequence[str]) -> 
         for frame in (rows, of)
     )
     return rows.loc[named.isin(allowed), :]
+
+
+def a_plate_each(
+    comparisons: Sequence[Comparison], make: Callable[[Comparison, str], Plate]
+) -> list[Plate]:
+    """A figure a data set in the style of all; `make` is told its name where there are several."""
+    several = len(comparisons) > 1
+    with theme():
+        return [make(one, one.dataset if several else "") for one in comparisons]

@@ -11,9 +11,9 @@ from matplotlib.lines import Line2D
 from analysis.bootstrap import Mean
 from analysis.claims.rows import SINGLE
 from analysis.equivalence import MARGIN
-from reports.study.comparison import Comparison, frame
+from reports.study.comparison import Comparison, a_plate_each, frame
 from reports.study.sections import Plate
-from reports.style import Drawing, RunStyle, draw, legend, line_handles, panels, run_styles, theme
+from reports.style import Drawing, RunStyle, draw, legend, line_handles, panels, run_styles
 
 _SPREAD = 0.3  # share of the distance between positions that curves take beside each other
 _EDGE = 0.01
@@ -36,15 +36,14 @@ def plates(
         less: What differences are to; there is no such panel where it is empty.
         published: Reference points by data set: columns method, drop_rate, iid, ood.
     """
-    several = len(comparisons) > 1
-    with theme():
-        found = []
-        for c in comparisons:
-            theirs = published.get(c.dataset, pd.DataFrame())
-            part = c.dataset if several else ""
-            data = pd.concat([frame(c), *([theirs.assign(name=PUBLISHED)] if len(theirs) else [])])
-            found.append(Plate(drawing=_drawing(c, part, axis, less, theirs), data=data))
-        return found
+
+    def plate(comparison: Comparison, part: str) -> Plate:
+        theirs = published.get(comparison.dataset, pd.DataFrame())
+        shown = [frame(comparison), *([theirs.assign(name=PUBLISHED)] if len(theirs) else [])]
+        drawing = _drawing(comparison, part, axis, less, theirs)
+        return Plate(drawing=drawing, data=pd.concat(shown))
+
+    return a_plate_each(comparisons, plate)
 
 
 def _drawing(

@@ -6,21 +6,20 @@ import numpy as np
 
 from analysis.estimates import Estimate, number
 from reports.heat import heat_map
-from reports.study.comparison import Comparison, frame
+from reports.study.comparison import Comparison, a_plate_each, frame
 from reports.study.sections import Plate
-from reports.style import Drawing, draw, panels, theme
+from reports.style import Drawing, draw, panels
 
 _CMAP = "PuOr"  # diverging, and safe for the colour blind
 
 
 def plates(comparisons: Sequence[Comparison]) -> list[Plate]:
     """One figure a data set: paired differences of o.o.d. accuracy with their intervals."""
-    several = len(comparisons) > 1
-    with theme():
-        return [
-            Plate(drawing=_drawing(c, c.dataset if several else ""), data=frame(c))
-            for c in comparisons
-        ]
+    return a_plate_each(comparisons, _plate)
+
+
+def _plate(comparison: Comparison, part: str) -> Plate:
+    return Plate(drawing=_drawing(comparison, part), data=frame(comparison))
 
 
 def _drawing(comparison: Comparison, part: str) -> Drawing:
