@@ -36,6 +36,7 @@ class _Product(Function):
 
     @staticmethod
     def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
+        ctx.set_materialize_grads(False)  # what does not move costs nothing
         x, weight, _, ctx.layer = inputs
         ctx.save_for_forward(x, weight)
 
@@ -93,6 +94,7 @@ class _Normalised(Function):
 
     @staticmethod
     def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
+        ctx.set_materialize_grads(False)  # what does not move costs nothing
         x, mean, var, weight, _, ctx.eps = inputs
         ctx.save_for_forward(x, mean, var, weight)
 
@@ -147,6 +149,7 @@ class _LayerNorm(Function):
 
     @staticmethod
     def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
+        ctx.set_materialize_grads(False)  # what does not move costs nothing
         x, ctx.shape, weight, _, ctx.eps = inputs
         ctx.save_for_forward(x, weight)
 
@@ -164,7 +167,7 @@ class _LayerNorm(Function):
         if dweight is not None:
             dy = row.mul_(dweight) if dbias is None else torch.addcmul(dbias, row, dweight)
         else:
-            dy = row.zero_() if dbias is None else dbias.expand_as(x).contiguous()
+            dy = row.zero_() if dbias is None else dbias.expand_as(x).clone()
         if dx is None:
             return dy
         drow = torch.ops.aten.native_layer_norm_backward(
@@ -195,6 +198,7 @@ class _Attention(Function):
 
     @staticmethod
     def setup_context(ctx: Context, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
+        ctx.set_materialize_grads(False)  # what does not move costs nothing
         ctx.save_for_forward(*inputs[:3], output[1])
 
     @staticmethod

@@ -119,7 +119,8 @@ def training_images(
 ) -> tuple[Domains, dict[str, Indices]]:
     """Images that a run was trained on, as many of every training environment as can be.
 
-    Within an environment they are as many of every class as can be.
+    Within an environment they are as many of every class as can be, so that the regression has
+    another share of the classes than the run had where its images are not balanced.
 
     Args:
         source: The run folder.

@@ -7,11 +7,12 @@
 
 A tangent twin has the run's options but for those that say where and how fast, a linear one the
 same network, images and split (`SHARED_WITH_LINEAR`); its steps, batches and learning rates are
-its own. Images and pretrained weights are the same where their content is, however their path is
-spelt.
+its own. Pretrained weights are told by their SHA-256, images by the place of their folder, however
+its path is spelt.
 """
 
 import logging
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,8 +37,6 @@ SHARED_WITH_LINEAR = (
     *("model", "model_kwargs", "pretrained", "data", "envs", "test_env", "seed", "split_seed"),
     *("drop_rate", "image_size", "transform", "train_fraction", "noise", "placement"),
 )
-# Options that name files, and the fact in run.json that tells those apart.
-CONTENT = {"data": "data_fingerprint", "pretrained": "pretrained_sha256"}
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,6 @@ class _Options(TypedDict):
 
 
 class _Facts(TypedDict, total=False):
-    data_fingerprint: str
     pretrained_sha256: str | None
 
 
@@ -183,20 +181,32 @@ def _differences(kind: Kind, source: Source, folder: Path) -> list[str]:
     """Options in which a twin differs from the run, one phrase each; none for a twin."""
     run, options = _with_defaults(source.run_options or {}), _options(folder)
     names = SHARED_WITH_LINEAR if kind == "linear" else sorted(run.keys() | options.keys())
-    return [
+    differing = [
         f"{name} is {options.get(name)}, the run's {run.get(name)}"
         for name in names
-        if name not in NOT_COMPARED | {"tangent"}
+        if name not in NOT_COMPARED | {"tangent", "data", "pretrained"}
         and options.get(name) != run.get(name)
-        and not _same_content(name, folder, source.path)
     ]
+    if not _same_place(options.get("data"), run.get("data")):
+        differing.append(f"data is {options.get('data')}, the run's {run.get('data')}")
+    return [*differing, *_other_start(folder, source.path, options, run)]
 
 
-def _same_content(option: str, *folders: Path) -> bool:
-    """Whether an option names the same images or weights, each folder in its own spelling."""
-    fact = CONTENT.get(option)
-    found = {_facts(folder).get(fact) for folder in folders} if fact else {None}
-    return len(found) == 1 and None not in found
+def _same_place(*folders: str | None) -> bool:
+    return len({os.path.realpath(folder or "") for folder in folders}) == 1
+
+
+def _other_start(
+    folder: Path, run_folder: Path, options: Mapping[str, Any], run: Mapping[str, Any]
+) -> list[str]:
+    """How the pretrained weights differ: by what they hold, where both folders say it."""
+    shas = [_facts(path).get("pretrained_sha256") for path in (folder, run_folder)]
+    names = [each.get("pretrained") for each in (options, run)]
+    same = shas[0] == shas[1] if all(shas) else names[0] == names[1]
+    if same:
+        return []
+    twin, own = (f"{n} ({sha[:8]})" if sha else n for n, sha in zip(names, shas, strict=True))
+    return [f"pretrained is {twin}, the run's {own}"]
 
 
 def _missing(folder: Path, kind: Kind, weights: str) -> str | None:

@@ -21,6 +21,7 @@ both chosen by i.i.d. accuracy: `best` among all evaluations of all fits (the pa
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ from finetuning.linear.fit import Inputs, fit, predict
 from finetuning.linear.model import LinearModel, stacked
 from finetuning.setup import Setup, prepare
 
+NUM_BLOCKS = 3  # the paper's
+
 log = logging.getLogger(__name__)
 
 
@@ -55,6 +58,8 @@ def fit_linear(config: LinearConfig) -> Path:
     check_new(Path(config.output))
     setup = prepare(training_config(config))
     layers = chosen_layers(setup.model, config.layers or _last_blocks(setup.model, config))
+    if not config.layers:
+        config = replace(config, linear_blocks=len(layers))
     inputs = read_inputs(config, setup, layers)
     model = initial_model(config, setup, inputs)
     cells = [training_config(config, lr=lr, weight_decay=d) for lr, d in config.cells()]
@@ -75,6 +80,8 @@ def fit_linear(config: LinearConfig) -> Path:
 
 def _last_blocks(model: Module, config: LinearConfig) -> tuple[str, ...]:
     blocks = residual_blocks(model)
+    if config.linear_blocks is None:
+        return blocks[-NUM_BLOCKS:]
     if config.linear_blocks > len(blocks):
         raise InputError(
             f"--linear_blocks is {config.linear_blocks}, but {config.model} has {len(blocks)} "

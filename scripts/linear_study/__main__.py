@@ -41,6 +41,7 @@ from scripts.linear_study.probing import CREATION, CREATION_GRID, RATE, probe_al
 from scripts.study_options import held_out, report_on_this_machine
 
 NOT_COMPARED = ("output", "jobs", "workers", "cache")
+BEFORE = {"head_lr_factor": 1.0}  # of studies that were begun before the option
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def study(config: LinearStudyConfig) -> Path:
             comparison fails.
     """
     began = time.perf_counter()
-    check_resumable(config, "study", NOT_COMPARED)
+    check_resumable(config, "study", NOT_COMPARED, BEFORE)
     output = Path(config.output)
     envs = held_out(config)
     check_layers(config)
@@ -111,9 +112,9 @@ def write(
     runs = runs_frame(trained, records)
     record = study_record(config, records, seconds)
     if record_folder.exists() and _runs_of(Record.read(record_folder)) != _runs_of(record):
-        log.info("more runs are finished than in '%s', which is written again", record_folder)
+        log.info("the runs are others than in '%s', which is written again", record_folder)
+        pdf.unlink(missing_ok=True)  # first: it shows what the folder holds
         shutil.rmtree(record_folder)
-        pdf.unlink(missing_ok=True)
     if not record_folder.exists():
         with new_folder(record_folder) as folder:
             record.write(folder)

@@ -54,7 +54,8 @@ from scripts.study_jobs import made
 from scripts.study_options import report_on_this_machine
 
 PROBE = "study"
-NOT_COMPARED = ("output", "jobs", "workers", "cache", "keep_checkpoints")
+NOT_COMPARED = ("output", "jobs", "workers", "cache")
+BEFORE = {"keep_checkpoints": True}  # of studies that were begun before the option
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ def study(config: StudyConfig) -> Path:
         InputError: If options, images, checkpoint or output do not fit, or every run fails.
     """
     began = time.perf_counter()
-    check_resumable(config, PROBE, NOT_COMPARED)
+    check_resumable(config, PROBE, NOT_COMPARED, BEFORE)
     output = Path(config.output)
     planned = plan(config, environments(config))
     if not output.exists():
@@ -79,9 +80,15 @@ def study(config: StudyConfig) -> Path:
             (folder / OPTIONS).write_text(as_yaml(config), encoding="utf-8")
     log.info("%d runs", len(planned))
     outcomes = timed_alone(timed_pairs(config, planned), output)
-    outcomes = [*outcomes, *sweep([one.config for one in planned], output)]
+    along: dict[str, str] = {}
+    for env in environments(config):  # whose checkpoints go before the next one's come
+        group = [one for one in planned if one.config.test_env == (env,)]
+        swept = sweep([one.config for one in group], output)
+        unfinished = {str(outcome.folder) for outcome in swept if outcome.failure}
+        along |= along_runs(config, [o for o in group if o.config.output not in unfinished])
+        outcomes += swept
     finished, failed = sorted_out(planned, outcomes)
-    failed |= along_runs(config, finished)
+    failed |= along
     failed |= made([*final_models(config, finished), *probes(config, finished)])
     return write(config, runs_frame(config, finished), failed, time.perf_counter() - began)
 
@@ -94,9 +101,10 @@ def along_runs(config: StudyConfig, finished: Sequence[Planned]) -> dict[str, st
     jobs = trajectories(config, finished)
     failed = made(jobs)
     if not config.keep_checkpoints:
-        for job in jobs:
-            if job.is_made:
-                remove_checkpoints(*job.checkpoints)
+        measured = [job for job in jobs if "/".join(job.folder.parts[-2:]) not in failed]
+        removed = sum(remove_checkpoints(Path(run)) for job in measured for run in job.checkpoints)
+        if removed:
+            log.info("%d checkpoints along runs are measured and removed", removed)
     return failed
 
 
@@ -134,8 +142,8 @@ def write(
     folder, pdf = Path(config.output) / PROBE, Path(config.output) / "study.pdf"
     if folder.exists() and not read_runs(folder).equals(runs):
         log.info("the runs are others than in '%s', which is written again", folder)
+        pdf.unlink(missing_ok=True)  # first: it shows what the folder holds
         shutil.rmtree(folder)
-        pdf.unlink(missing_ok=True)
     if not folder.exists():
         with new_folder(folder) as new:
             study_record(config, runs, failed, seconds).write(new)

@@ -20,6 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from analysis.intervals import Row, proportion_interval
+from core.errors import InputError
 from core.records import Metric, Record, provenance, tidy
 from finetuning.averaging import RunningAverage, State, interpolate
 from finetuning.ensembles import mean_logits
@@ -78,9 +79,14 @@ def measure(folder: str) -> Record:
     """Ensemble, average and barrier along one run, and the logits of its final weights.
 
     Raises:
-        InputError: If the run is not finished or kept fewer than two checkpoints.
+        InputError: If the run is not finished or has fewer than two checkpoints.
     """
     member = Member.read(folder)
+    if member.config.checkpoint_every and not list(member.path.glob("step_*.safetensors")):
+        raise InputError(
+            f"the checkpoints along '{folder}' were removed when they had been measured, and that "
+            "record is gone; remove the run's folder, and the same command trains it again"
+        )
     evaluator = Evaluator(member)
     names = [name for _, name in member.trajectory(first_step=1)]
     mean, along = RunningAverage(), []
@@ -107,11 +113,16 @@ def measure(folder: str) -> Record:
     )
 
 
-def remove_checkpoints(*folders: str) -> None:
-    """Remove the weights that runs kept along their way; `final` and `best` stay."""
-    for folder in folders:
-        for path in Path(folder).glob("step_*.safetensors"):
-            path.unlink()
+def remove_checkpoints(run: Path) -> int:
+    """Remove the weights that a run kept along its way; `final` and `best` stay.
+
+    Returns:
+        How many. None where the folder is a link: another's files stay.
+    """
+    kept = [] if run.is_symlink() else list(run.glob("step_*.safetensors"))
+    for path in kept:
+        path.unlink()
+    return len(kept)
 
 
 def _accuracies(evaluator: Evaluator, metric: str, logits: Logits) -> Iterator[Row]:

@@ -130,7 +130,7 @@ def test_batch_norm_on_running_statistics_in_closed_form(order: int, affine: boo
 
 
 @pytest.mark.parametrize("moving", ["x", "weight", "bias", "x bias", "x weight bias"])
-@pytest.mark.parametrize("norm", ["layer", "rows", "batch"])
+@pytest.mark.parametrize("norm", ["layer", "rows", "one row", "batch"])
 def test_the_rules_of_normalisations_whatever_moves(norm: str, moving: str) -> None:
     """Against PyTorch's own derivative; of BatchNorm at statistics that stay."""
     values = {"x": torch.randn(4, 3, 5), "weight": torch.randn(3), "bias": torch.randn(3)}
@@ -142,7 +142,7 @@ def test_the_rules_of_normalisations_whatever_moves(norm: str, moving: str) -> N
         x, weight, bias = (values | dict(zip(moving.split(), moved, strict=True))).values()
         if norm == "batch":
             return F.batch_norm(x, mean, var, weight, bias)
-        rows = x.mT if norm == "rows" else x.mT.contiguous()
+        rows = {"rows": x.mT, "layer": x.mT.contiguous(), "one row": x[0, :, 0]}[norm]
         return F.layer_norm(rows, (3,), weight, bias, eps=0.1)
 
     with torch.no_grad():
@@ -151,12 +151,19 @@ def test_the_rules_of_normalisations_whatever_moves(norm: str, moving: str) -> N
             assert_close(jvp(function, primals, tangents), expected)
 
 
-def test_the_rule_of_layer_norm_without_weights() -> None:
-    x, dx = torch.randn(2, 4, 3, 5)
-    function = lambda x: F.layer_norm(x, (3, 5))
-    with torch.no_grad(), forward_mode_rules():
-        found = jvp(function, (x,), (dx,))
-    assert_close(found, jvp(function, (x,), (dx,)))
+@pytest.mark.parametrize("shape", [(4, 3, 5), (3, 5)], ids=str)
+def test_the_rule_of_layer_norm_without_weights(shape: tuple[int, ...]) -> None:
+    """A bias of one row is its own derivative, which is not to be changed in place."""
+    (x, dx), (bias, dbias) = torch.randn(2, *shape), torch.randn(2, 3, 5)
+    given = dbias.clone()
+    for bare in (
+        lambda x, b: F.layer_norm(x, (3, 5)),
+        lambda x, b: F.layer_norm(x, (3, 5), None, b),
+    ):
+        with torch.no_grad(), forward_mode_rules():
+            found = jvp(bare, (x, bias), (dx, dbias))
+        assert_close(found, jvp(bare, (x, bias), (dx, dbias)))
+        assert torch.equal(dbias, given)
 
 
 @ORDERS

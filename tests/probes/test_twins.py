@@ -113,21 +113,40 @@ def test_named_folders_may_lie_anywhere_and_serve_several_runs(run: Path) -> Non
 def test_paths_in_another_spelling_are_told_by_what_they_hold(
     tmp_path: Path, options: dict[str, Any]
 ) -> None:
-    facts = {"data_fingerprint": "abc", "pretrained_sha256": "def"}
-    first = {"data": "PACS", "pretrained": "w.safetensors"}
-    other = {"data": "/images/PACS/", "pretrained": "/weights/w.safetensors"}
+    (tmp_path / "images").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "images")
+    first = {"data": str(tmp_path / "images"), "pretrained": "w.safetensors"}
+    other = {"data": f"{tmp_path}/link/", "pretrained": "/weights/w.safetensors"}
     run = folder(tmp_path / "run", RUN | first)
     twin = folder(tmp_path / "twin", options | other)
-    assert not found(run)  # of which nothing is known
-    for path, known in ((run, facts), (twin, facts | {"pretrained_sha256": "other"})):
-        (path / "run.json").write_text(json.dumps(known))
-    assert not found(run)
-    (twin / "run.json").write_text(json.dumps(facts))
+    assert not found(run)  # of whose weights nothing is known
+    facts(run, pretrained_sha256="abc")
+    facts(twin, pretrained_sha256="abc")
     assert found(run) == found(run, twin)
     assert twin in vars(found(run)).values()
-    (twin / "run.json").write_text(json.dumps(facts | {"pretrained_sha256": None}))
+    for sha in ("def", None):
+        facts(twin, pretrained_sha256=sha)
+        assert not found(run)
     with pytest.raises(InputError, match="pretrained is /weights/w.safetensors, the run's w.saf"):
         found(run, twin)
+    elsewhere = folder(tmp_path / "elsewhere", options | first | {"data": str(tmp_path)})
+    with pytest.raises(InputError, match="data is .*, the run's .*images"):
+        found(run, elsewhere)
+
+
+@pytest.mark.parametrize("options", [TANGENT, LINEAR])
+def test_one_path_may_have_held_two_weights(run: Path, options: dict[str, Any]) -> None:
+    twin = folder(run.parent / "twin", options)
+    assert found(run)
+    facts(run, pretrained_sha256="1" * 64)
+    facts(twin, pretrained_sha256="2" * 64)
+    assert not found(run)
+    with pytest.raises(InputError, match="rich .22222222., the run's glyphnet.rich .1111"):
+        found(run, twin)
+
+
+def facts(run: Path, **known: str | None) -> None:
+    (run / "run.json").write_text(json.dumps(known))
 
 
 @pytest.mark.parametrize("options", [TANGENT, LINEAR])

@@ -241,14 +241,29 @@ def test_a_study_ends_with_a_ledger_and_a_report_and_is_not_done_twice(
     assert all(claim.name in printed for claim in CLAIMS)
 
     assert not made_at(tmp_path, "step_*.safetensors")
+    (record, *_) = sorted((pdf.parent / "records" / "trajectory").iterdir())
+    with pytest.raises(InputError, match="were removed when they had been measured"):
+        trajectory.measure(str(pdf.parent / "runs" / record.name))
     files = made_at(tmp_path, "*.safetensors")
     records = made_at(tmp_path, "record.json")
     pdf.unlink()
     study(config)
     assert made_at(tmp_path, "*.safetensors") == files and pdf.exists()
     assert made_at(tmp_path, "record.json") == records
-    with pytest.raises(InputError, match="a study is only resumed with the same ones"):
-        study(tiny_study(tmp_path, lr=1.0))
+    for options in ({"lr": 1.0}, {"keep_checkpoints": True}):
+        with pytest.raises(InputError, match="a study is only resumed with the same ones"):
+            study(tiny_study(tmp_path, **options))
+
+
+def test_the_checkpoints_of_others_stay(tmp_path: Path) -> None:
+    for name in ("own", "theirs"):
+        (tmp_path / name).mkdir()
+        for step in (1, 2):
+            (tmp_path / name / f"step_{step}.safetensors").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "theirs")
+    removed = {name: trajectory.remove_checkpoints(tmp_path / name) for name in ("own", "link")}
+    assert removed == {"own": 2, "link": 0}
+    assert not made_at(tmp_path / "own", "step_*") and len(made_at(tmp_path / "theirs", "*")) == 2
 
 
 @pytest.mark.slow
