@@ -11,6 +11,7 @@ from analysis.linear_counterparts import ON_KERNEL_IMAGES, contrasts
 from analysis.runs import check_runs
 from core.records import Record, tidy
 from reports import counterparts, linearity_grid
+from reports.linear_study import claim_lines
 from tests.analysis.study_data import accuracies, grid
 
 LRS, STEPS = (0.001, 0.01), (100, 400)
@@ -59,6 +60,16 @@ def grid_record() -> Record:
 @pytest.fixture(scope="module")
 def runs() -> pd.DataFrame:
     return compared()
+
+
+def test_a_faster_head_of_all_networks_leaves_claims_tested(runs: pd.DataFrame) -> None:
+    measured = runs.assign(creation_probe_difference=0.0, creation_r2=0.8, creation_r2_null=0.0)
+    lines = claim_lines(measured)
+    assert [line["name"][:3] for line in lines] == ["C13", "C15"]
+    assert "not tested" not in {line["word"] for line in lines}
+    networks = measured["method"] != "linear"
+    faster = measured.assign(head_lr_factor=networks.map({True: 10.0, False: 1.0}))
+    assert claim_lines(check_runs(faster)) == lines
 
 
 def test_there_is_a_figure_per_split_that_tells_its_differences(runs: pd.DataFrame) -> None:
