@@ -105,7 +105,7 @@ CLAIMS = (
         rule="Supported if every difference is equivalent (TOST, margin 0.005), contradicted if "
         "one interval lies wholly outside.",
         paper="an argument without numbers; for squared loss it is an identity",
-        needs="measure rate_accuracy_difference (probes.rate_curve, SGD converged) at several rates",
+        needs="measure rate_accuracy_difference (probes.rate_curve, converged) at several rates",
         judge=dropout_is_ridge,
     ),
 )
