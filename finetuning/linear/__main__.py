@@ -21,7 +21,6 @@ both chosen by i.i.d. accuracy: `best` among all evaluations of all fits (the pa
 import hashlib
 import json
 import logging
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +57,6 @@ def fit_linear(config: LinearConfig) -> Path:
     check_new(Path(config.output))
     setup = prepare(training_config(config))
     layers = chosen_layers(setup.model, config.layers or _last_blocks(setup.model, config))
-    if not config.layers:
-        config = replace(config, linear_blocks=len(layers))
     inputs = read_inputs(config, setup, layers)
     model = initial_model(config, setup, inputs)
     cells = [training_config(config, lr=lr, weight_decay=d) for lr, d in config.cells()]
@@ -80,9 +77,7 @@ def fit_linear(config: LinearConfig) -> Path:
 
 def _last_blocks(model: Module, config: LinearConfig) -> tuple[str, ...]:
     blocks = residual_blocks(model)
-    if config.linear_blocks is None:
-        return blocks[-NUM_BLOCKS:]
-    if config.linear_blocks > len(blocks):
+    if config.linear_blocks > max(len(blocks), NUM_BLOCKS):
         raise InputError(
             f"--linear_blocks is {config.linear_blocks}, but {config.model} has {len(blocks)} "
             f"residual blocks; at most {len(blocks)} was expected: give fewer, or name layers "

@@ -22,8 +22,8 @@ class LinearConfig(ModelOptions, DataOptions):
     """Environments held out to measure accuracy out of distribution; `none` holds out none."""
     preset: Literal["auto", "fixed", "vld-v1", "digits"] = "auto"
     """Protocol that options left out default to, as in finetuning.train."""
-    linear_blocks: int | None = None
-    """How many of the last residual blocks are read (default: 3, or all where there are fewer)."""
+    linear_blocks: int = 3
+    """How many of the last residual blocks are read; 3, as in the paper, or all of fewer."""
     layers: tuple[str, ...] = ()
     """Layers to read in their place, by name; `features` is the penultimate representation."""
     inputs: Inputs = "outputs"
@@ -64,7 +64,7 @@ class LinearConfig(ModelOptions, DataOptions):
     """Processes that decode images; 0 does it in the main process."""
 
     def __post_init__(self) -> None:
-        if self.linear_blocks is not None and self.linear_blocks < 1:
+        if self.linear_blocks < 1:
             raise InputError(f"--linear_blocks is {self.linear_blocks}; at least 1 was expected")
         if not self.weight_decay or self.lr == ():
             raise InputError("--lr or --weight_decay is empty; at least one value was expected")
