@@ -58,8 +58,9 @@ def correlation(features: Source) -> Correlation:
         InputError: If fewer than two features vary.
 
     Example:
-        >>> correlation(torch.tensor([[1.0, 2, 7], [2, 4, 7], [4, 8, 7]]))
-        Correlation(value=1.0, constant_columns=1)
+        >>> found = correlation(torch.tensor([[1.0, 2, 7], [2, 4, 7], [4, 8, 7]]))
+        >>> round(found.value, 6), found.constant_columns
+        (1.0, 1)
     """
     moments = moments_of(features)
     varying = (moments.variances > 0).nonzero()[:, 0]
