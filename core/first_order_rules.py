@@ -86,11 +86,7 @@ class _Normalised(Function):
         bias: Tensor | None,
         eps: float,
     ) -> Tensor:
-        scale = torch.rsqrt(var + eps)
-        scale = scale if weight is None else scale * weight
-        shift = -mean * scale
-        shift = shift if bias is None else shift + bias
-        return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
+        return written_out(x, mean, var, weight, bias, eps)
 
     @staticmethod
     def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
@@ -119,6 +115,22 @@ class _Normalised(Function):
         dshift = dshift if dbias is None else dshift + dbias
         dy = torch.addcmul(per_channel(dshift, x), x, per_channel(dscale, x))
         return dy if dx is None else dy.addcmul_(dx, per_channel(scale, x))
+
+
+def written_out(
+    x: Tensor,
+    mean: Tensor,
+    var: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    eps: float,
+) -> Tensor:
+    """BatchNorm as a scale and a shift of every channel, which has derivatives of any order."""
+    scale = torch.rsqrt(var + eps)
+    scale = scale if weight is None else scale * weight
+    shift = -mean * scale
+    shift = shift if bias is None else shift + bias
+    return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
 
 
 def batch_norm(

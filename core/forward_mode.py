@@ -70,17 +70,6 @@ def _batch_norm(
     return normalised(x, running_mean, running_var, weight, bias, eps)
 
 
-def _normalised(
-    x: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
-) -> Tensor:
-    scale = torch.rsqrt(var + eps)
-    scale = scale if weight is None else weight * scale
-    shift = -mean * scale
-    shift = shift if bias is None else bias + shift
-    per_channel = first_order_rules.per_channel
-    return torch.addcmul(per_channel(shift, x), x, per_channel(scale, x))
-
-
 def _layer_norm(
     x: Tensor,
     normalized_shape: Sequence[int],
@@ -160,7 +149,7 @@ _FIRST_ORDER: dict[Callable, Callable] = {
     F.scaled_dot_product_attention: partial(attention, attend=first_order_rules.attention),
 }
 _SECOND_ORDER: dict[Callable, Callable] = {
-    F.batch_norm: partial(_batch_norm, normalised=_normalised),
+    F.batch_norm: partial(_batch_norm, normalised=first_order_rules.written_out),
     F.layer_norm: _layer_norm,
     F.scaled_dot_product_attention: partial(attention, attend=attend),
     F.silu: _silu,

@@ -31,18 +31,10 @@ from analysis.verdicts import UNKNOWN, controls
 from core.command_line import run
 from core.records import Record
 from reports import creation_figures
-from reports.document import (
-    ReportConfig,
-    aligned,
-    check_probe,
-    line,
-    named,
-    plain,
-    report_record,
-    write_document,
-)
+from reports.document import aligned, check_probe, line, named, plain, write_document
 from reports.figures import splits
 from reports.reasons import undefined
+from reports.record_command import ReportConfig, report_record
 from reports.style import Drawing, theme
 from reports.tables import Quantity, Table, by_split, cell
 

@@ -14,17 +14,8 @@ from analysis.kernel_verdicts import DISTANCE, has_kernels, kernel_layer, kernel
 from core.command_line import run
 from core.records import Record
 from reports import kernel_drift, kernel_maps, kernel_spectra, tables
-from reports.document import (
-    OfImages,
-    ReportConfig,
-    aligned,
-    check_probe,
-    line,
-    named,
-    plain,
-    report_record,
-    write_document,
-)
+from reports.document import OfImages, aligned, check_probe, line, named, plain, write_document
+from reports.record_command import ReportConfig, report_record
 from reports.style import Drawing
 from reports.tables import Quantity
 

@@ -13,17 +13,8 @@ from analysis.verdicts import comparison_verdicts, linearity_verdicts
 from core.command_line import run
 from core.records import Record
 from reports import dots, figures, kernels, tables, training_space
-from reports.document import (
-    OfImages,
-    ReportConfig,
-    aligned,
-    check_probe,
-    line,
-    named,
-    plain,
-    report_record,
-    write_document,
-)
+from reports.document import OfImages, aligned, check_probe, line, named, plain, write_document
+from reports.record_command import ReportConfig, report_record
 from reports.style import Drawing
 
 PROBE = "linearity"

@@ -28,18 +28,10 @@ from analysis.equivalence import MARGIN
 from analysis.estimates import Estimate, estimate, number, ordered, select
 from core.command_line import run
 from core.records import Record
-from reports.document import (
-    Provenance,
-    ReportConfig,
-    aligned,
-    check_probe,
-    line,
-    plain,
-    report_record,
-    write_document,
-)
+from reports.document import Provenance, aligned, check_probe, line, plain, write_document
 from reports.figures import band, splits
 from reports.reasons import undefined
+from reports.record_command import ReportConfig, report_record
 from reports.style import Drawing, draw, legend, line_handles, panels, run_styles, theme
 from reports.tables import Table, cell
 
