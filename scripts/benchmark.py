@@ -3,19 +3,16 @@
     python -m scripts.benchmark
 
 Linearised forward (f0 and J delta together, by `probes.taylor`) against a plain forward at batch
-16; the training loop against a bare PyTorch loop over tensors in memory with the same network;
-a step of the tangent model against an ordinary one, in time and peak memory; peak memory of the
-probe at one and eight times the images. Repetitions alternate, so that a drifting machine hits
-both sides.
+16; the training loop against a bare one (`scripts.benchmark_training`); a step of the tangent
+model against an ordinary one, in time and peak memory; peak memory of the probe at one and eight
+times the images. Repetitions alternate, so that a drifting machine hits both sides.
 """
 
 import logging
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,12 +23,12 @@ from torch.nn.functional import cross_entropy
 from core.command_line import run
 from core.linearization import Weights, first_order
 from core.models import create_model, float_state, insert_before_classifier
-from finetuning.batches import training_batches
-from finetuning.config import TrainConfig, resolve
 from finetuning.noise import dropout
-from finetuning.setup import prepare
 from finetuning.tangent import TangentModel
-from finetuning.train import check_losses, set_training_mode, start, train_step
+from finetuning.train import set_training_mode
+from scripts import benchmark_training
+from scripts.benchmark_training import TrainingBenchConfig
+from scripts.timing import ratio
 
 log = logging.getLogger(__name__)
 
@@ -73,22 +70,6 @@ class BenchConfig:
     """Networks whose linearised forward is timed."""
     repeats: int = 5
     """Repetitions of each side; the median of the pairwise ratios is printed."""
-    steps: int = 60
-    """Training steps of each repetition."""
-
-
-def ratio(ours: Callable[[], object], other: Callable[[], object], repeats: int) -> str:
-    """Median and range of ours / other over alternating repetitions, after one warm-up."""
-    ours()
-    other()
-    ratios = [_seconds(ours) / _seconds(other) for _ in range(repeats)]
-    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
 
 
 def linearised(name: str, repeats: int) -> str:
@@ -105,34 +86,6 @@ def linearised(name: str, repeats: int) -> str:
             return model(x)
 
     return ratio(lambda: first_order(function, weights, delta), plain, repeats)
-
-
-def throughput(steps: int, repeats: int) -> str:
-    """Images a second of the training loop, data included, over those of a bare loop."""
-    config = resolve(TrainConfig(steps=steps, drop_rate=0.0, device="cpu"))
-    setup = prepare(config)
-    batches = list(training_batches(config, setup, first_step=1))
-    progress, bare = start(config, setup.model), prepare(config).model
-    optimizer = torch.optim.SGD(
-        bare.parameters(), lr=config.lr or 0, momentum=0.9, weight_decay=config.weight_decay or 0
-    )
-
-    def ours() -> None:
-        progress.step = 0
-        for batch in training_batches(config, setup, first_step=1):
-            train_step(config, progress, batch)
-            if progress.step % 10 == 0:
-                check_losses(progress)
-        progress.losses.clear()
-
-    def loop(tensors: Iterable[tuple[torch.Tensor, torch.Tensor]] = batches) -> None:
-        set_training_mode(bare, freeze_bn=True)
-        for x, y in tensors:
-            optimizer.zero_grad()
-            cross_entropy(bare(x), y).backward()
-            optimizer.step()
-
-    return ratio(loop, ours, repeats)
 
 
 def training_step(name: str, *, tangent: bool) -> Callable[[], None]:
@@ -170,9 +123,7 @@ def peak_megabytes(samples: int) -> float:
 def bench(config: BenchConfig) -> None:
     """Measure everything and print it."""
     torch.manual_seed(0)
-    print(
-        f"training throughput / bare loop: {throughput(config.steps, config.repeats)}", flush=True
-    )
+    benchmark_training.bench(TrainingBenchConfig(device="cpu", repeats=config.repeats))
     for name in config.models:
         cost = linearised(name, config.repeats)
         print(f"linearised / plain forward, {name}: {cost}", flush=True)

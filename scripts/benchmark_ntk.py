@@ -2,6 +2,7 @@
 
     scripts/bench ntk
     scripts/bench ntk --workloads cnn --reductions full --examples 8 --repeats 1
+    scripts/bench ntk --workloads large --reductions trace --rivals [] --device cuda --memory 60GB
 
 Every measurement is a process of its own, and the methods alternate, so that a drifting machine
 hits all of them. `contraction` is the Jacobian contraction of PyTorch's tutorial on neural tangent
@@ -13,8 +14,8 @@ a rival is timed only if they are equal, otherwise its line says what was wrong.
 
 The floor is the arithmetic that no method here avoids, one forward pass, one backward pass for
 gradients of activations per output, and the cheapest contraction of every weight, at the rate of
-a large matrix product on the same machine. Memory is the peak above what the process held before
-the call.
+a large matrix product on the same machine, in single precision throughout. Memory is the peak
+above what the process held before the call, or of the GPU.
 """
 
 import json
@@ -22,7 +23,7 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -34,10 +35,13 @@ import torch
 from torch import Tensor, nn
 
 from core.command_line import parse_bytes, run
+from core.device import select_device
+from core.errors import InputError
 from probes.ntk import empirical_ntk
 from scripts.ntk_floor import floor
 from scripts.ntk_peers import PEERS, Call, installed, kernel_by
 from scripts.ntk_tutorial import PAIRED, contraction, products
+from scripts.timing import seconds
 
 EQUAL = 1e-4  # largest relative difference of kernels in single precision, in Frobenius norm
 
@@ -58,23 +62,27 @@ WORKLOADS = {
     "resnet50": Workload("resnet50", 112, 16, 7, 4),
     "vit_tiny": Workload("vit_tiny_patch16_224", 224, 16, 7, 16),
     "mobilenetv2": Workload("mobilenetv2_100", 128, 32, 7, 16),
+    "large": Workload("resnet50", 224, 1000, 7, 8),
 }
+TUTORIAL = ("contraction", "products")
 
 
 @dataclass(frozen=True, kw_only=True)
 class NTKBenchConfig:
     """Options of the benchmark."""
 
-    workloads: tuple[str, ...] = tuple(WORKLOADS)
-    """Which of cnn, resnet18, resnet50, vit_tiny and mobilenetv2."""
+    workloads: tuple[str, ...] = ("cnn", "resnet18", "resnet50", "vit_tiny", "mobilenetv2")
+    """Which of these; `large`, a thousand images of 224 pixels, is for a GPU."""
     reductions: tuple[str, ...] = ("full", "trace")
     """Which kernels."""
     repeats: int = 3
     """Alternating repetitions; ratios are of medians."""
     memory: str = "2GB"
     """Budget of the structured method."""
-    peers: tuple[str, ...] = tuple(PEERS)
-    """Which other packages, of those that are installed."""
+    rivals: tuple[str, ...] = (*TUTORIAL, *PEERS)
+    """Which other methods; packages take part if they are installed."""
+    device: str = "cpu"
+    """Where all of them compute."""
     examples: int | None = None
     """Examples in place of the workload's own number."""
     patience: int = 1800
@@ -100,18 +108,21 @@ class Measured(NamedTuple):
     failure: str = ""
 
 
-def build(workload: Workload) -> tuple[nn.Module, dict[str, Tensor], Tensor]:
+def build(workload: Workload, device: torch.device) -> tuple[nn.Module, dict[str, Tensor], Tensor]:
     """The network, its weights and random images."""
     torch.manual_seed(0)
     name, classes = workload.model, workload.num_outputs
     model = TutorialCNN() if name == "cnn" else timm.create_model(name, num_classes=classes)
+    model.eval().to(device)
     params = {name: p.detach() for name, p in model.named_parameters()}
-    return model.eval(), params, torch.randn(workload.num, 3, workload.side, workload.side)
+    x = torch.randn(workload.num, 3, workload.side, workload.side)
+    return model, params, x.to(device)
 
 
 def method_call(method: str, workload: Workload, options: dict) -> Call:
     """What is timed; a package is stopped where it would fill the machine."""
-    (model, params, x), reduction = build(workload), options["reduction"]
+    model, params, x = build(workload, torch.device(options["device"]))
+    reduction = options["reduction"]
     if method == "structured":
         memory = options["memory"]
         return lambda: empirical_ntk(model, params, x, outputs=reduction, memory=memory)  # type: ignore
@@ -125,25 +136,30 @@ def method_call(method: str, workload: Workload, options: dict) -> Call:
 
 def measure_here(target: str, method: str, name: str, num: int, options: dict) -> None:
     """Seconds and megabytes of one method, in a process of its own; the kernel to a file."""
-    workload = WORKLOADS[name]._replace(num=num)
+    workload, device = WORKLOADS[name]._replace(num=num), torch.device(options["device"])
+    torch.backends.cudnn.allow_tf32 = False
     if method == "floor":
-        seconds = floor(*build(workload), options["reduction"])
-        print(json.dumps([seconds, 0]))
+        print(json.dumps([floor(*build(workload, device), options["reduction"]), 0]))
         return
-    kernel, seconds, megabytes = timed(method_call(method, workload, options))
-    seconds *= num / PAIRED if method == "products" else 1
-    np.save(target, kernel.detach().double().numpy())
-    print(json.dumps([seconds, megabytes]))
+    kernel, duration, megabytes = timed(method_call(method, workload, options), device)
+    duration *= num / PAIRED if method == "products" else 1
+    np.save(target, kernel.detach().double().cpu().numpy())
+    print(json.dumps([duration, megabytes]))
 
 
-def timed(call: Call) -> tuple[Tensor, float, float]:
+def timed(call: Call, device: torch.device) -> tuple[Tensor, float, float]:
     """The result, seconds, and megabytes of the peak above what was held before."""
+    found: list[Tensor] = []
+    act = lambda: found.append(call())
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated()
+        duration = seconds(act, device)
+        return found[0], duration, (torch.cuda.max_memory_allocated() - before) / 2**20
     # Linux restarts the peak (VmHWM) at the memory held now (VmRSS).
     Path("/proc/self/clear_refs").write_text("5")
-    before, began = _status("VmRSS"), time.perf_counter()
-    kernel = call()
-    seconds = time.perf_counter() - began
-    return kernel, seconds, _status("VmHWM") - before
+    before = _status("VmRSS")
+    duration = seconds(act, device)
+    return found[0], duration, _status("VmHWM") - before
 
 
 def _status(key: str) -> float:
@@ -158,6 +174,7 @@ def in_a_process(method: str, name: str, reduction: str, config: NTKBenchConfig)
         "measure_here(*json.loads(sys.argv[1]))"
     )
     options = {"reduction": reduction, "memory": config.memory, "most": parse_bytes(config.most)}
+    options["device"] = str(select_device(config.device))
     num = config.examples or WORKLOADS[name].num
     with TemporaryDirectory() as folder:
         target = Path(folder) / "kernel.npy"
@@ -199,15 +216,27 @@ def compared(found: Measured, truth: Measured) -> Measured:
 
 
 def bench(config: NTKBenchConfig) -> None:
-    """Measure everything and print one row after another."""
+    """Measure everything and print one row after another.
+
+    Raises:
+        InputError: If there is no such workload or rival.
+    """
+    _check_known(config.workloads, WORKLOADS, "workload")
+    _check_known(config.rivals, (*TUTORIAL, *PEERS), "rival")
     for name in config.workloads:
         for reduction in config.reductions:
             _bench_row(name, reduction, config)
 
 
+def _check_known(names: Iterable[str], known: Collection[str], what: str) -> None:
+    for name in names:
+        if name not in known:
+            raise InputError(f"there is no {what} '{name}'; expected some of {', '.join(known)}")
+
+
 def _bench_row(name: str, reduction: str, config: NTKBenchConfig) -> None:
-    rivals = ["contraction"] + (["products"] if name == "cnn" else [])
-    rivals += [peer for peer in config.peers if peer in installed()]
+    possible = {"contraction", *(["products"] if name == "cnn" else []), *installed()}
+    rivals = [rival for rival in config.rivals if rival in possible]
     found: dict[str, list[Measured]] = {m: [] for m in ["structured", "floor", *rivals]}
     failures: dict[str, str] = {}
     for _ in range(config.repeats):
@@ -222,17 +251,17 @@ def _bench_row(name: str, reduction: str, config: NTKBenchConfig) -> None:
 
 
 def _print_row(title: str, found: dict[str, list[Measured]], failures: dict[str, str]) -> None:
-    seconds = {m: statistics.median(r.seconds for r in f) for m, f in found.items()}
+    times = {m: statistics.median(r.seconds for r in f) for m, f in found.items()}
     peak = {m: statistics.median(r.megabytes for r in f) for m, f in found.items()}
-    ours, memory = seconds["structured"], peak["structured"]
-    share = seconds["floor"] / ours
+    ours, memory = times["structured"], peak["structured"]
+    share = times["floor"] / ours
     print(f"{title}: structured {ours:.2f} s, {memory:.0f} MB, {share:.0%} of it the floor")
     for method in found:
         if method in failures:
             print(f"    {method:16} {failures[method]}")
         elif method not in ("structured", "floor"):
-            times, sizes = seconds[method] / ours, peak[method] / memory
-            print(f"    {method:16} {times:.1f} x the time, {sizes:.1f} x the memory")
+            longer, larger = times[method] / ours, peak[method] / memory
+            print(f"    {method:16} {longer:.1f} x the time, {larger:.1f} x the memory")
     sys.stdout.flush()
 
 

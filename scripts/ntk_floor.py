@@ -1,7 +1,5 @@
 """The arithmetic that no exact method for the tangent kernel avoids, in seconds."""
 
-import time
-
 import torch
 from torch import Tensor
 from torch.nn import Module
@@ -11,22 +9,23 @@ from probes.ntk.capture import Weights, capture
 from probes.ntk.checks import network_of
 from probes.ntk.factors import Factor, Outer, contraction_costs
 from scripts.ntk_peers import Reduction
+from scripts.timing import seconds
 
 
 def floor(model: Module, params: Weights, x: Tensor, reduction: Reduction) -> float:
     """Seconds of one forward pass, a backward pass per output, and the cheapest contractions."""
     for parameter in model.parameters():
         parameter.requires_grad_(False)
-    x.requires_grad_()
+    one = x[:1].clone().requires_grad_()
     with FlopCounterMode(display=False) as forward:
-        outputs = model(x)
+        outputs = model(one)
     with FlopCounterMode(display=False) as backward:
-        torch.autograd.grad(outputs.sum(), x)
+        torch.autograd.grad(outputs.sum(), one)
     passes = forward.get_total_flops() + outputs.shape[1] * backward.get_total_flops()
     network = network_of(model, params, "logits", None)
-    factors = capture(network, x.detach()[:1]).values()
+    factors = capture(network, x[:1]).values()
     products = 2 * sum(_cheapest(factor, len(x), reduction) for factor in factors)
-    return (passes + products) / gemm_rate()
+    return (len(x) * passes + products) / gemm_rate(x.device)
 
 
 def _cheapest(factor: Factor, num: int, reduction: Reduction) -> float:
@@ -38,11 +37,9 @@ def _cheapest(factor: Factor, num: int, reduction: Reduction) -> float:
     return num**2 * factor.rows[0].numel() * (outputs if reduction == "full" else 1)
 
 
-def gemm_rate() -> float:
-    """Operations a second of a large matrix product."""
-    a = torch.randn(2048, 2048)
+def gemm_rate(device: torch.device) -> float:
+    """Operations a second of large matrix products in single precision."""
+    side = 8192 if device.type == "cuda" else 2048
+    a = torch.randn(side, side, device=device)
     a.mm(a)
-    began = time.perf_counter()
-    for _ in range(5):
-        a.mm(a)
-    return 5 * 2 * 2048**3 / (time.perf_counter() - began)
+    return 5 * 2 * side**3 / seconds(lambda: [a.mm(a) for _ in range(5)], device)

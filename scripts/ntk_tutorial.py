@@ -39,7 +39,7 @@ def products(
     model: Module, params: Weights, x: Tensor, reduction: Reduction, num_outputs: int
 ) -> Call:
     """NTK-vector products, for the first rows of the kernel."""
-    basis = torch.eye(num_outputs)
+    basis = torch.eye(num_outputs, device=x.device)
 
     def pair(a: Tensor, b: Tensor) -> Tensor:
         at = lambda x: lambda params: functional_call(model, params, (x[None],))[0]
