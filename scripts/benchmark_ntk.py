@@ -187,7 +187,8 @@ def in_a_process(method: str, name: str, reduction: str, config: NTKBenchConfig)
             return Measured(failure=f"more than {patience} s")
         if done.returncode and method in PEERS:
             return Measured(failure=_reason(done.stderr, done.returncode))
-        done.check_returncode()
+        if done.returncode:
+            raise RuntimeError(f"{method} on {name} failed:\n{done.stderr}")
         seconds, megabytes = json.loads(done.stdout.splitlines()[-1])
         kernel = np.load(target) if target.exists() else np.zeros(0)
         return Measured(seconds, megabytes, kernel)
