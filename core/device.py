@@ -1,6 +1,7 @@
-"""Devices: choose one, and what mixed precision means on it."""
+"""Devices: choose one, and what precision means on it."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Generator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 
@@ -36,3 +37,24 @@ def select_device(name: str) -> torch.device:
 def autocast(device: torch.device, amp: str) -> AbstractContextManager:
     """Mixed precision on the device; does nothing for `none`."""
     return nullcontext() if amp == "none" else torch.autocast(device.type, AMP_DTYPES[amp])
+
+
+@contextmanager
+def full_precision() -> Generator[None, None, None]:
+    """Convolutions and matrix products of float32 numbers in float32, also on NVIDIA GPUs.
+
+    By default these round what convolutions read to TF32, with a mantissa of ten bits: good enough
+    to train with, but a probe measures differences of that size. Also a decorator.
+
+    Example:
+        >>> with full_precision():
+        ...     torch.backends.cudnn.allow_tf32
+        False
+    """
+    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    before = convolutions.allow_tf32, products.allow_tf32
+    convolutions.allow_tf32 = products.allow_tf32 = False
+    try:
+        yield
+    finally:
+        convolutions.allow_tf32, products.allow_tf32 = before

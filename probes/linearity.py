@@ -22,6 +22,7 @@ import numpy as np
 from tqdm import tqdm
 
 from core.command_line import run
+from core.device import full_precision
 from core.models import weight_groups
 from core.records import Record, check_new, new_folder, provenance, tidy
 from probes.linearity_bench import Bench, Measured
@@ -37,6 +38,7 @@ from reports.linearity import verdict_table, write_report
 log = logging.getLogger(__name__)
 
 
+@full_precision()
 def measure(config: LinearityConfig) -> Record:
     """Measure every pair in every environment; nothing stays on disk when it succeeds.
 

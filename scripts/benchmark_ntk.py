@@ -35,7 +35,7 @@ import torch
 from torch import Tensor, nn
 
 from core.command_line import parse_bytes, run
-from core.device import select_device
+from core.device import full_precision, select_device
 from core.errors import InputError
 from probes.ntk import empirical_ntk
 from scripts.ntk_floor import floor
@@ -134,10 +134,10 @@ def method_call(method: str, workload: Workload, options: dict) -> Call:
     return products(model, params, x, reduction, workload.num_outputs)
 
 
+@full_precision()
 def measure_here(target: str, method: str, name: str, num: int, options: dict) -> None:
     """Seconds and megabytes of one method, in a process of its own; the kernel to a file."""
     workload, device = WORKLOADS[name]._replace(num=num), torch.device(options["device"])
-    torch.backends.cudnn.allow_tf32 = False
     if method == "floor":
         print(json.dumps([floor(*build(workload, device), options["reduction"]), 0]))
         return

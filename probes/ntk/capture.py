@@ -7,7 +7,8 @@ Shapes: N examples, C outputs, P weights.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -95,16 +96,16 @@ def capture(
         inspect: Called with the tape while it holds everything.
     """
     leaves = _leaves(network)
-    tape, outputs = _recorded(network, leaves, x)
-    columns = outputs if directions is None else outputs @ directions
-    for c in range(columns.shape[1]):
-        _backward(tape, columns, c)
-    if inspect is not None:
-        inspect(tape)
-    if unknown is not None:
-        unknown |= tape.unknown
-    missing = network.dense | tape.unknown
-    return _factors(tape, leaves) | one_by_one(network, x, missing, directions)
+    with _recorded(network, leaves, x) as (tape, outputs):
+        columns = outputs if directions is None else outputs @ directions
+        for c in range(columns.shape[1]):
+            _backward(tape, columns, c)
+        if inspect is not None:
+            inspect(tape)
+        if unknown is not None:
+            unknown |= tape.unknown
+        missing = network.dense | tape.unknown
+        return _factors(tape, leaves) | one_by_one(network, x, missing, directions)
 
 
 @torch.inference_mode(False)
@@ -129,20 +130,20 @@ def stream(
         wanted: The weights to visit; all unless given.
     """
     leaves = _leaves(network)
-    tape, outputs = _recorded(network, leaves, x)
-    columns = outputs if directions is None else outputs @ directions
-    step = columns.shape[1] if together else 1
     wanted = network.weights.keys() if wanted is None else wanted
-    tape.visit = _visitor(tape, leaves, step, visit, wanted)
-    missing = (network.dense | tape.unknown) & set(wanted)
-    others = one_by_one(network, x, missing, directions)
-    for start in range(0, columns.shape[1], step):
-        for c in range(start, start + step):
-            _backward(tape, columns, c)
-        late = _factors(tape, leaves)
-        late |= {n: Dense(factor.rows[:, start : start + step]) for n, factor in others.items()}
-        for name in late.keys() & set(wanted):
-            visit(name, start, late[name])
+    with _recorded(network, leaves, x) as (tape, outputs):
+        columns = outputs if directions is None else outputs @ directions
+        step = columns.shape[1] if together else 1
+        tape.visit = _visitor(tape, leaves, step, visit, wanted)
+        missing = (network.dense | tape.unknown) & set(wanted)
+        others = one_by_one(network, x, missing, directions)
+        for start in range(0, columns.shape[1], step):
+            for c in range(start, start + step):
+                _backward(tape, columns, c)
+            late = _factors(tape, leaves)
+            late |= {n: Dense(f.rows[:, start : start + step]) for n, f in others.items()}
+            for name in late.keys() & set(wanted):
+                visit(name, start, late[name])
 
 
 def _visitor(
@@ -187,16 +188,24 @@ def _leaves(network: Network) -> Weights:
     return {name: weight.requires_grad_() for name, weight in watched.items()}
 
 
-def _recorded(network: Network, leaves: Weights, x: Tensor) -> tuple[Tape, Tensor]:
+@contextmanager
+def _recorded(
+    network: Network, leaves: Weights, x: Tensor
+) -> Generator[tuple[Tape, Tensor], None, None]:
     """A forward pass under a tape, with copies where the network writes over its activations."""
     held = {name: network.weights[name].detach() for name in network.dense}
-    for copy in (False, True):
-        tape = Tape(leaves, x, copy=copy)
+    tape = Tape(leaves, x)
+    try:
         with tape:
             outputs = network.outputs(leaves | held, x)
-        if not tape.written_over():
-            break
-    return tape, outputs
+        if tape.written_over():
+            tape.release()
+            tape = Tape(leaves, x, copy=True)
+            with tape:
+                outputs = network.outputs(leaves | held, x)
+        yield tape, outputs
+    finally:
+        tape.release()
 
 
 def _backward(tape: Tape, columns: Float[Tensor, "N R"], output: int) -> None:

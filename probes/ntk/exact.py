@@ -22,6 +22,7 @@ from torch.nn import Module
 from tqdm import tqdm
 
 from core.command_line import parse_bytes
+from core.device import full_precision
 from core.errors import InputError
 from probes.ntk.capture import Factors, Network, Weights, stream
 from probes.ntk.checks import checked, network_of
@@ -35,6 +36,7 @@ Read = Callable[[int, slice], Factors]
 DEFAULT_MEMORY = "2GB"
 
 
+@full_precision()
 def empirical_ntk(
     model: Module,
     params: Weights,
@@ -139,6 +141,7 @@ class Kernel:
                     bar.update(num_pairs(tile, symmetric=x2 is None))
         return kernels[""] if self.whole else kernels
 
+    @full_precision()
     def prepare(self, x1: Examples, x2: Examples | None, processes: int = 1) -> None:
         """Check network and examples, measure what an example takes of each process's memory."""
         if len(x1) == 0 or (x2 is not None and len(x2) == 0):

@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from analysis.intervals import Row
+from core.device import full_precision
 from core.records import Record, provenance, tidy
 from probes import kernel_space as ks
 from probes.ntk.config import NtkConfig
@@ -22,6 +23,7 @@ from probes.pairs import OWN_HEAD, SAME_HEAD, load_pairs
 from probes.partial import PartialResults
 
 
+@full_precision()
 def measure(config: NtkConfig) -> Record:
     """Measure every run in every environment; nothing stays on disk when it succeeds.
 

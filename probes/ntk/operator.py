@@ -12,6 +12,7 @@ from scipy.sparse.linalg import LinearOperator
 from torch import Tensor
 from torch.nn import Module
 
+from core.device import full_precision
 from core.errors import InputError
 from core.linearization import first_order
 from probes.ntk.capture import Weights
@@ -63,6 +64,7 @@ class NTKOperator(LinearOperator):
         size = len(x) * self.num_outputs
         super().__init__(np.float64, (size, size))
 
+    @full_precision()
     def jacobian_product(self, tangent: Weights) -> Float[Tensor, "N C"]:
         """J v, for a tangent with the names and shapes of the weights."""
         products = [
@@ -73,6 +75,7 @@ class NTKOperator(LinearOperator):
         ]
         return torch.cat(products)
 
+    @full_precision()
     def transposed_product(self, cotangent: Float[Tensor, "N C"]) -> Weights:
         """J^T u, as a dictionary with the names and shapes of the weights."""
         leaves = {n: w.detach().requires_grad_() for n, w in self.network.weights.items()}

@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.nn import Module
 from tqdm import tqdm
 
+from core.device import full_precision
 from core.errors import InputError
 from probes.ntk.capture import Weights, stream
 from probes.ntk.checks import checked, network_of
@@ -42,6 +43,7 @@ from probes.ntk.factors import Dense, Factor, Outer
 Kind = Literal["kronecker", "count"]
 
 
+@full_precision()
 def sketched_features(
     model: Module,
     params: Weights,

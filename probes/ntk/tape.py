@@ -130,6 +130,16 @@ class Tape(TorchFunctionMode):
         """Whether the network wrote into something that was kept."""
         return any(kept._version != version for kept, version in self._versions)
 
+    def release(self) -> None:
+        """Let go of all tensors at once.
+
+        Hooks know the tape and the tape what they hang on: a cycle, which Python would break some
+        time later, when two passes have long outgrown the memory of one.
+        """
+        self.visit = None
+        for held in (self.uses, self.sources, self._versions):
+            held.clear()
+
     def kept(self) -> Iterable[Tensor]:
         """What weights met."""
         return (tensor for tensor, _ in self._versions)

@@ -9,6 +9,7 @@ from pathlib import Path
 import joblib
 import torch
 
+from core.device import full_precision
 from probes.ntk.exact import Kernel
 from probes.ntk.examples import Examples
 from probes.ntk.factor_files import FactorFiles
@@ -58,7 +59,8 @@ class Task:
             model = copy.deepcopy(kernel.network.model)
             kernel = kernel.of(replace(kernel.network, model=model))
         try:
-            yield kernel
+            with full_precision():
+                yield kernel
         finally:
             torch.set_num_threads(threads)
 

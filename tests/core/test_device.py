@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from core.device import AMP_DTYPES, autocast, select_device
+from core.device import AMP_DTYPES, autocast, full_precision, select_device
 from core.errors import InputError
 
 HAS_ACCELERATOR = torch.accelerator.is_available()
@@ -62,3 +62,21 @@ def test_mixed_precision_ends_with_its_block() -> None:
         assert torch.is_autocast_enabled("cpu")
 
     assert not torch.is_autocast_enabled("cpu")
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_full_precision_ends_where_it_began(allowed: bool) -> None:
+    settings = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    before = [setting.allow_tf32 for setting in settings]
+    try:
+        for setting in settings:
+            setting.allow_tf32 = allowed
+
+        with pytest.raises(InputError), full_precision():
+            assert not any(setting.allow_tf32 for setting in settings)
+            raise InputError("an error in between")
+
+        assert all(setting.allow_tf32 == allowed for setting in settings)
+    finally:
+        for setting, value in zip(settings, before, strict=True):
+            setting.allow_tf32 = value
