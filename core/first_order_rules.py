@@ -31,14 +31,13 @@ class _Product(Function):
     """A layer whose product of activations and weights is linear in both."""
 
     @staticmethod
-    def forward(x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer) -> Tensor:
-        return layer(x, weight, bias)
-
-    @staticmethod
-    def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
+    def forward(
+        ctx: Context, x: Tensor, weight: Tensor, bias: Tensor | None, layer: Layer
+    ) -> Tensor:
         ctx.set_materialize_grads(False)  # what does not move costs nothing
-        x, weight, _, ctx.layer = inputs
+        ctx.layer = layer
         ctx.save_for_forward(x, weight)
+        return layer(x, weight, bias)
 
     @staticmethod
     def jvp(
@@ -79,6 +78,7 @@ class _Normalised(Function):
 
     @staticmethod
     def forward(
+        ctx: Context,
         x: Tensor,
         mean: Tensor,
         var: Tensor,
@@ -86,13 +86,10 @@ class _Normalised(Function):
         bias: Tensor | None,
         eps: float,
     ) -> Tensor:
-        return written_out(x, mean, var, weight, bias, eps)
-
-    @staticmethod
-    def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
         ctx.set_materialize_grads(False)  # what does not move costs nothing
-        x, mean, var, weight, _, ctx.eps = inputs
+        ctx.eps = eps
         ctx.save_for_forward(x, mean, var, weight)
+        return written_out(x, mean, var, weight, bias, eps)
 
     @staticmethod
     def jvp(
@@ -155,15 +152,17 @@ class _LayerNorm(Function):
 
     @staticmethod
     def forward(
-        x: Tensor, shape: Sequence[int], weight: Tensor | None, bias: Tensor | None, eps: float
+        ctx: Context,
+        x: Tensor,
+        shape: Sequence[int],
+        weight: Tensor | None,
+        bias: Tensor | None,
+        eps: float,
     ) -> Tensor:
-        return torch.layer_norm(x, shape, weight, bias, eps)
-
-    @staticmethod
-    def setup_context(ctx: Context, inputs: tuple, output: Tensor) -> None:
         ctx.set_materialize_grads(False)  # what does not move costs nothing
-        x, ctx.shape, weight, _, ctx.eps = inputs
+        ctx.shape, ctx.eps = shape, eps
         ctx.save_for_forward(x, weight)
+        return torch.layer_norm(x, shape, weight, bias, eps)
 
     @staticmethod
     def jvp(
@@ -200,23 +199,20 @@ def layer_norm(
 
 
 class _Attention(Function):
-    """Weighted values, and the weights, which the derivative reuses."""
+    """Weighted values; the derivative reuses the weights."""
 
     @staticmethod
-    def forward(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Context, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        ctx.set_materialize_grads(False)  # what does not move costs nothing
         scores = q @ k.mT
         weights = (scores if mask is None else scores.add_(mask)).softmax(-1)
-        return weights @ v, weights
-
-    @staticmethod
-    def setup_context(ctx: Context, inputs: tuple, output: tuple[Tensor, Tensor]) -> None:
-        ctx.set_materialize_grads(False)  # what does not move costs nothing
-        ctx.save_for_forward(*inputs[:3], output[1])
+        ctx.save_for_forward(q, k, v, weights)
+        return weights @ v
 
     @staticmethod
     def jvp(
         ctx: Context, dq: Tensor | None, dk: Tensor | None, dv: Tensor | None, dmask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         q, k, v, weights = ctx.saved_tensors
         dq, dk, dv = (
             torch.zeros_like(t) if d is None else d
@@ -225,12 +221,12 @@ class _Attention(Function):
         dscores = (dq @ k.mT).add_(q @ dk.mT)
         change = (dscores if dmask is None else dscores.add_(dmask)).mul_(weights)
         change.addcmul_(weights, change.sum(-1, keepdim=True), value=-1)
-        return (change @ v).add_(weights @ dv), change
+        return (change @ v).add_(weights @ dv)
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Attention to scaled queries; `mask` is added to the scores."""
-    return _Attention.apply(q.contiguous(), k.contiguous(), v.contiguous(), mask)[0]  # type: ignore[index]
+    return _Attention.apply(q.contiguous(), k.contiguous(), v.contiguous(), mask)  # type: ignore[return-value]
 
 
 def hardtanh(

@@ -14,7 +14,9 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.func import jvp
+from torch.utils._pytree import tree_map
 
 from core.forward_mode import forward_mode_rules
 
@@ -39,10 +41,20 @@ def first_order(
 
     Only the tensors that `delta` names move; the others cost nothing.
     """
-    moving = {name: params0[name] for name in delta}
-    with torch.no_grad(), forward_mode_rules():
-        value, slope = jvp(lambda p: function(params0 | p), (moving,), (delta,))[:2]
+    # Dual numbers of autograd itself: `torch.func.jvp`, which nests, costs a small network as much
+    # again as its arithmetic.
+    with torch.no_grad(), forward_mode_rules(), forward_ad.dual_level():
+        moving = {name: forward_ad.make_dual(params0[name], d) for name, d in delta.items()}
+        outputs = function(params0 | moving)
+        value = tree_map(lambda dual: forward_ad.unpack_dual(dual).primal, outputs)
+        slope = tree_map(_tangent, outputs)
     return value, slope
+
+
+def _tangent(dual: Tensor) -> Tensor:
+    """The derivative that a dual number carries; none is zero."""
+    primal, tangent = forward_ad.unpack_dual(dual)
+    return torch.zeros_like(primal) if tangent is None else tangent
 
 
 def second_order(

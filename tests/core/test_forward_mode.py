@@ -1,7 +1,7 @@
-"""Tests for probes/forward_mode.py."""
+"""Tests for core/forward_mode.py."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from torch.testing import assert_close
 
 from core.forward_mode import forward_mode_rules
+from core.linearization import first_order
 
 ORDERS = pytest.mark.parametrize("order", [1, 2])
 # What the second order writes out, away from its kinks.
@@ -72,6 +73,20 @@ def test_torchs_attention_is_back_after_the_block_and_after_an_exception(order: 
     assert torch.equal(causal(), expected)
 
 
+def by_the_rules(
+    function: Callable[..., torch.Tensor],
+    primals: Sequence[torch.Tensor],
+    tangents: Sequence[torch.Tensor],
+    order: int = 1,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Value and derivative under the rules for derivatives of an order."""
+    if order == 1:
+        points, moves = ({str(i): t for i, t in enumerate(ts)} for ts in (primals, tangents))
+        return first_order(lambda p: function(*p.values()), points, moves)
+    with torch.no_grad(), forward_mode_rules(2):
+        return jvp(function, tuple(primals), tuple(tangents))
+
+
 def test_the_softmax_rule_is_the_derivative_of_the_softmax() -> None:
     """Query, key and value move together, and the value alone."""
     tensors, tangents = tuple(torch.randn(3, 2, 5, 8)), tuple(torch.randn(3, 2, 5, 8))
@@ -80,9 +95,8 @@ def test_the_softmax_rule_is_the_derivative_of_the_softmax() -> None:
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
         expected = jvp(F.scaled_dot_product_attention, tensors, tangents)
         value_alone = jvp(attend, (value,), tangents[2:])
-    with torch.no_grad(), forward_mode_rules():
-        assert_close(jvp(F.scaled_dot_product_attention, tensors, tangents), expected)
-        assert_close(jvp(attend, (value,), tangents[2:]), value_alone)
+    assert_close(by_the_rules(F.scaled_dot_product_attention, tensors, tangents), expected)
+    assert_close(by_the_rules(attend, (value,), tangents[2:]), value_alone)
 
 
 @pytest.mark.parametrize("moving", ["x", "weight", "bias", "x weight", "x weight bias"])
@@ -98,8 +112,7 @@ def test_the_linear_rule_whatever_moves(moving: str, batch: tuple[int, ...]) -> 
 
     with torch.no_grad():
         expected = jvp(function, primals, tangents)
-        with forward_mode_rules():
-            assert_close(jvp(function, primals, tangents), expected)
+    assert_close(by_the_rules(function, primals, tangents), expected)
 
 
 @ORDERS
@@ -112,14 +125,12 @@ def test_batch_norm_on_running_statistics_in_closed_form(order: int, affine: boo
     learned = {"weight": weight, "bias": torch.randn(3)} if affine else {}
     start, move = {"running_mean": mean, "running_var": var}, (d_mean, d_var)
 
-    with torch.no_grad(), forward_mode_rules(order):  # type: ignore[arg-type]
-        change = jvp(
-            lambda m, v: functional_call(
-                layer, learned | {"running_mean": m, "running_var": v}, (x,)
-            ),
-            tuple(start.values()),
-            move,
-        )[1]
+    change = by_the_rules(
+        lambda m, v: functional_call(layer, learned | {"running_mean": m, "running_var": v}, (x,)),
+        tuple(start.values()),
+        move,
+        order,
+    )[1]
 
     per_channel = lambda t: t.view(3, 1, 1)
     spread = (var + layer.eps).sqrt()
@@ -147,8 +158,7 @@ def test_the_rules_of_normalisations_whatever_moves(norm: str, moving: str) -> N
 
     with torch.no_grad():
         expected = jvp(function, primals, tangents)
-        with forward_mode_rules():
-            assert_close(jvp(function, primals, tangents), expected)
+    assert_close(by_the_rules(function, primals, tangents), expected)
 
 
 @pytest.mark.parametrize("shape", [(4, 3, 5), (3, 5)], ids=str)
@@ -160,9 +170,8 @@ def test_the_rule_of_layer_norm_without_weights(shape: tuple[int, ...]) -> None:
         lambda x, b: F.layer_norm(x, (3, 5)),
         lambda x, b: F.layer_norm(x, (3, 5), None, b),
     ):
-        with torch.no_grad(), forward_mode_rules():
-            found = jvp(bare, (x, bias), (dx, dbias))
-        assert_close(found, jvp(bare, (x, bias), (dx, dbias)))
+        found = by_the_rules(bare, (x, bias), (dx, dbias))
+        assert_close(found, tuple(jvp(bare, (x, bias), (dx, dbias))))
         assert torch.equal(dbias, given)
 
 
