@@ -71,13 +71,15 @@ def load_checkpoint(model: Module, path: str | Path) -> LoadReport:
         path: A safetensors or torch file.
 
     Raises:
-        InputError: If the file cannot be read, or any other name or shape differs.
+        InputError: If the file cannot be read, any other name or shape differs, or a weight is no
+            finite number.
     """
     network, head = read_network(path), classifier_name(model)
     tensors = _with_head_name(network, head)
     tensors, notes = _converted(tensors, model, head)
     if misfits := _misfits(tensors, model, head):
         raise _refusal(misfits, network.tensors, model, path)
+    _check_finite(tensors, model, path)
     kept = _kept_classifier(tensors, model, head)
     loaded = {n: t for n, t in tensors.items() if kept is None or not _is_in(head, n)}
     model.load_state_dict(model.state_dict() | loaded)
@@ -92,6 +94,16 @@ def load_checkpoint(model: Module, path: str | Path) -> LoadReport:
     for sentence in filter(None, (*report.notes, kept)):
         log.warning("%s: %s", path, sentence)
     return report
+
+
+def _check_finite(tensors: Tensors, model: Module, path: str | Path) -> None:
+    weights = [name for name, _ in model.named_parameters() if name in tensors]
+    bad = [name for name in weights if not tensors[name].isfinite().all()]
+    if bad:
+        raise InputError(
+            f"'{path}' holds NaN or infinity in {listing(bad)}; finite weights were expected: "
+            "give a checkpoint from before its training diverged"
+        )
 
 
 def _is_in(module: str, name: str) -> bool:

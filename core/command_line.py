@@ -37,7 +37,8 @@ def parse(
     """Flags and configuration files to an instance of `config_class`.
 
     Raises:
-        InputError: If the values are of the right type but make no sense together.
+        InputError: If the values are of the right type but make no sense together, or the file of
+            `--config` is no text.
         SystemExit: With status 2 if a flag is unknown or a value has the wrong type.
     """
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
@@ -45,7 +46,12 @@ def parse(
     parser.add_argument("--config", action="config", help="YAML file with any of the options.")
     parser.add_class_arguments(config_class)
     words = sys.argv[1:] if argv is None else argv
-    values = parser.parse_args(_normalise(words, config_class))
+    try:
+        values = parser.parse_args(_normalise(words, config_class))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "--config holds bytes that are no text; a YAML file was expected"
+        ) from error
     return config_class(**_arguments(values))
 
 

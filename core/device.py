@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any
 
 import torch
 
@@ -48,13 +49,25 @@ def full_precision() -> Generator[None, None, None]:
 
     Example:
         >>> with full_precision():
-        ...     torch.backends.cudnn.allow_tf32
-        False
+        ...     (torch.ones(1, 3) @ torch.ones(3, 1)).item()
+        3.0
     """
-    convolutions, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    before = convolutions.allow_tf32, products.allow_tf32
-    convolutions.allow_tf32 = products.allow_tf32 = False
+    before = [(module, name, getattr(module, name)) for module, name, _ in float32_settings()]
+    for module, name, exact in float32_settings():
+        setattr(module, name, exact)
     try:
         yield
     finally:
-        convolutions.allow_tf32, products.allow_tf32 = before
+        for module, name, value in before:
+            setattr(module, name, value)
+
+
+def float32_settings() -> list[tuple[Any, str, str | bool]]:
+    """Module, attribute and its value in full precision.
+
+    PyTorch renamed them in 2.9, and refuses to read the old ones once the new ones are set.
+    """
+    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
+    if hasattr(products, "fp32_precision"):
+        return [(module, "fp32_precision", "ieee") for module in (cudnn.conv, cudnn.rnn, products)]  # type: ignore[attr-defined]
+    return [(module, "allow_tf32", False) for module in (cudnn, products)]

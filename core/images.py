@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
@@ -137,8 +138,10 @@ def unreadable_images(root: Path, ids: Sequence[str]) -> list[str]:
 
 
 def read_image(path: Path) -> Image.Image:
-    """Decodes an image file to RGB."""
+    """Decodes an image file to RGB; of 16 bits a pixel the upper eight are kept."""
     with Image.open(path) as image:
+        if image.mode.startswith("I;16"):  # Pillow's conversion clips, and leaves white
+            return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8)).convert("RGB")
         return image.convert("RGB")
 
 
@@ -176,6 +179,7 @@ def _can_be_decoded(path: Path) -> bool:
             # A JPEG decoded at an eighth of its size is read to its end all the same.
             image.draft("RGB", (1, 1))
             image.load()
+            # 32 bits or a float a pixel: nothing says which number is black, which white.
+            return image.mode not in {"I", "F"}
     except _DECODING_ERRORS:
         return False
-    return True

@@ -32,8 +32,8 @@ Outputs = tuple[Float[Tensor, "N D"], Float[Tensor, "N C"]]
 def create_model(
     name: str,
     num_classes: int,
-    *,
-    pretrained: bool = False,
+    fetched: bool = False,
+    /,  # so that arguments of the same names are found among the others
     **kwargs: Any,  # ruff: ignore[any-type] - timm's own arguments
 ) -> Module:
     """A timm model by name, with a classifier of `num_classes`.
@@ -41,7 +41,7 @@ def create_model(
     Args:
         name: Any name of `timm.list_models()`, with or without a pretrained tag, or `glyphnet`.
         num_classes: Outputs of the classifier.
-        pretrained: Load timm's own weights; downloads them unless the name is `glyphnet.*`.
+        fetched: Load timm's own weights; downloads them unless the name is `glyphnet.*`.
         kwargs: Further arguments of `timm.create_model`.
 
     Raises:
@@ -55,7 +55,7 @@ def create_model(
             f"expected a name such as {', '.join(close) or 'resnet50'}"
         )
     try:
-        options = {"pretrained": pretrained, "num_classes": num_classes}
+        options = {"pretrained": fetched, "num_classes": num_classes}
         if reserved := sorted(options.keys() & kwargs.keys()):
             raise ValueError(f"{' and '.join(reserved)} are set by the images and --pretrained")
         model = timm.create_model(name, **options, **kwargs)

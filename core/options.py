@@ -23,7 +23,7 @@ class ModelOptions:
     model: str = "glyphnet"
     """Name of any timm classification model, or `glyphnet`, the embedded one."""
     model_kwargs: dict[str, Any] | None = None
-    """Further arguments of timm.create_model, as YAML: '{img_size: 96}'."""
+    """Further arguments of timm.create_model, as YAML: '{drop_path_rate: 0.1}'."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -28,16 +28,21 @@ def check_resumable(
     """Refuse an output that belongs to something else, before any work is done.
 
     Args:
-        config: The options of the command, `output` among them.
+        config: The options of the command, `output` and `data` among them.
         kind: What the folder is of, such as `run`.
         not_compared: Options that may change when a command is resumed.
         before: What the command did before these were options, in folders of older releases.
 
     Raises:
         InputError: If the folder exists and was begun with other options, its config.yaml is
-            damaged, or it cannot be written.
+            damaged, or it cannot be written; or if it lies in the folder of the images.
     """
     path = Path(config.output)
+    if Path(config.data).resolve() in [path.resolve(), *path.resolve().parents]:
+        raise InputError(
+            f"'{path}' lies in '{config.data}', where only images were expected, and files of a "
+            f"{kind} would be taken for some: choose another --output"
+        )
     if not os.path.lexists(path):
         return check_writable(path)
     if not (path / OPTIONS).is_file():

@@ -230,5 +230,5 @@ def _rate_keeping(kept: int, config: TrainConfig) -> float:
 @cache
 def _num_features(model: str, model_kwargs: str) -> int:
     """Width of the penultimate representation; a sweep asks for it at every run."""
-    network = create_model(model, num_classes=2, **json.loads(model_kwargs))
+    network = create_model(model, 2, **json.loads(model_kwargs))
     return classifier(network).weight.shape[1]

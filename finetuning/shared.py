@@ -99,7 +99,8 @@ def _network(
     _dtype: torch.dtype,
 ) -> Module:
     torch.manual_seed(0)  # in case that a checkpoint leaves something at random
-    model = create_model(name, num_classes, pretrained=path is None, **json.loads(kwargs))
+    fetched = path is None
+    model = create_model(name, num_classes, fetched, **json.loads(kwargs))
     if path is not None:
         load_checkpoint(model, path)
     return model

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic
 
+from core.device import full_precision
 from core.records import Metric, Record, provenance, tidy
 from probes.feature_options import Options, with_defaults
 from probes.feature_sets import FeatureSet
@@ -53,6 +54,7 @@ class FeatureProbe(Generic[Options]):
         partial.remove()
         return record
 
+    @full_precision()
     def measure_with(self, config: Options, partial: PartialResults) -> Record:
         """`measure` that keeps finished stages in `partial` and leaves them there."""
         began = time.perf_counter()

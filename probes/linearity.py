@@ -38,7 +38,6 @@ from reports.linearity import verdict_table, write_report
 log = logging.getLogger(__name__)
 
 
-@full_precision()
 def measure(config: LinearityConfig) -> Record:
     """Measure every pair in every environment; nothing stays on disk when it succeeds.
 
@@ -54,6 +53,7 @@ def measure(config: LinearityConfig) -> Record:
     return record
 
 
+@full_precision()
 def _measure(config: LinearityConfig, partial: PartialResults) -> Record:
     began = time.perf_counter()
     comparison = load_pairs(config)

@@ -79,6 +79,8 @@ def _pair(
     weights1, sha1 = _weights(model, source.checkpoint, need_classifier=True)
     weights0, sha0 = _weights(model, before, need_classifier=head == OWN_HEAD)
     in_head = {name for name in weights1 if name.startswith(classifier_name(model) + ".")}
+    if options.pretrained is not None:
+        source.tell_of_another_start(before, sha0)
     moved = _moved(weights0, weights1)
     if not moved or (head == SAME_HEAD and moved <= in_head):
         raise _nothing_moved(source.checkpoint, before, classifier_moved=bool(moved))

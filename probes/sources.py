@@ -4,6 +4,7 @@ A run folder of `finetuning.train` says everything itself; a checkpoint file onl
 """
 
 import itertools
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from jaxtyping import Int64
 from core.documents import read_json, read_json_lines, read_yaml
 from core.domains import Domains, first_share, holdout
 from core.errors import InputError
+from core.tensor_files import sha256
 
 Indices = Int64[np.ndarray, " _"]
+log = logging.getLogger(__name__)
 
 # Options of a run that a probe relies on.
 SHARED = ("model", "model_kwargs", "data", "image_size", "transform", "envs", "skip_unreadable")
@@ -51,6 +54,7 @@ class RunFacts(TypedDict):
     data_fingerprint: str
     classes: list[str]
     train_envs: list[str]
+    pretrained_sha256: NotRequired[str | None]  # of a file; the first releases kept none
 
 
 class Evaluation(TypedDict):
@@ -130,6 +134,26 @@ class Source:
                 )
         options = read_yaml(place / "config.yaml", RunOptions)
         return cls(place, place / f"{weights}.safetensors", options)
+
+    def tell_of_another_start(self, before: str | Path, found: str) -> None:
+        """Warn where a run did not begin with the weights that it is compared with.
+
+        Args:
+            before: The checkpoint.
+            found: Its SHA-256.
+
+        Raises:
+            InputError: If run.json is damaged.
+        """
+        if self.run_options is None:
+            return
+        own = read_json(self.path / "run.json", RunFacts).get("pretrained_sha256")
+        if found not in {own, sha256(self.path / "init.safetensors")}:
+            log.warning(
+                "'%s' was fine-tuned from '%s' and is compared with '%s', which --pretrained "
+                "names: without it a run is compared with its own start",
+                *(self.path, self.run_options["pretrained"], before),
+            )
 
     def trained_on(self, domains: Domains, options: NetworkOptions) -> tuple[str, ...]:
         """Environments that the run was trained on; none for files and for other images.

@@ -17,9 +17,11 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Module
 
+from core.device import full_precision
 from core.linearization import Weights, displacement, first_order
 
 
+@full_precision()
 def taylor_outputs(
     model: Module, params0: Weights, params1: Weights, x: Float[Tensor, "N ..."]
 ) -> tuple[Float[Tensor, "N C"], Float[Tensor, "N C"]]:

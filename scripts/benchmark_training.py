@@ -24,7 +24,6 @@ from finetuning.setup import Setup, prepare
 from finetuning.train import (
     Progress,
     check_losses,
-    optimizer_step,
     set_training_mode,
     start,
     train_step,
@@ -76,16 +75,16 @@ def whole_loop(config: TrainConfig, setup: Setup, progress: Progress) -> Callabl
 
 def bare_loop(config: TrainConfig, progress: Progress, batches: list[Batch]) -> Callable[[], None]:
     """What any loop does: forward, backward, a step of the optimiser."""
-    model, optimizer = progress.model, progress.optimizer
 
     def act() -> None:
-        set_training_mode(model, freeze_bn=True)
+        set_training_mode(progress.model, freeze_bn=bool(config.freeze_bn))
         for images, labels in batches:
-            optimizer.zero_grad()
             with autocast(images.device, config.amp):
-                loss = cross_entropy(model(images), labels)
+                loss = cross_entropy(progress.forward(images), labels)
+            progress.optimizer.zero_grad()
             progress.scaler.scale(loss).backward()
-            optimizer_step(progress)
+            progress.scaler.step(progress.optimizer)
+            progress.scaler.update()
 
     return act
 

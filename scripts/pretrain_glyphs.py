@@ -65,7 +65,7 @@ class PretrainConfig:
 def pretrain(config: PretrainConfig) -> None:
     """Train a glyphnet by SGD on one recipe, validate it on both and write its weights."""
     torch.manual_seed(config.seed)
-    model = create_model("glyphnet", num_classes=len(GLYPHS))
+    model = create_model("glyphnet", len(GLYPHS))
     train(model, tqdm(training_batches(config), total=config.steps, desc=config.recipe), config)
     recipes: tuple[Recipe, ...] = ("plain", "rich")
     scores = {f"accuracy_{recipe}": round(accuracy(model, recipe), 4) for recipe in recipes}

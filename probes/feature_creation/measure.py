@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from analysis.creation_verdict import PROBES
 from analysis.intervals import Row
-from core.device import full_precision
 from core.domains import load_domains
 from core.errors import InputError
 from core.records import Record
@@ -115,7 +114,6 @@ PROBE = FeatureProbe(
 )
 
 
-@full_precision()
 def measure(config: FeatureCreationConfig) -> Record:
     """Measure every run; see `FeatureProbe.measure`."""
     return PROBE.measure(config)

@@ -23,7 +23,6 @@ from probes.pairs import OWN_HEAD, SAME_HEAD, load_pairs
 from probes.partial import PartialResults
 
 
-@full_precision()
 def measure(config: NtkConfig) -> Record:
     """Measure every run in every environment; nothing stays on disk when it succeeds.
 
@@ -39,6 +38,7 @@ def measure(config: NtkConfig) -> Record:
     return record
 
 
+@full_precision()
 def measure_with(config: NtkConfig, partial: PartialResults) -> Record:
     """`measure` that keeps finished kernels in `partial` and leaves them there."""
     began = time.perf_counter()

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 
 from analysis.intervals import Row
-from core.device import full_precision
 from core.records import Record
 from probes.dropout_head import Loss
 from probes.feature_groups import ALL
@@ -67,7 +66,6 @@ def _intervals(config: RateCurveConfig) -> str:
 PROBE = FeatureProbe("rate_curve", METRICS, all_stages, _intervals, load)
 
 
-@full_precision()
 def measure(config: RateCurveConfig) -> Record:
     """Measure every network; see `FeatureProbe.measure`."""
     return PROBE.measure(config)

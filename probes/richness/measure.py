@@ -1,6 +1,5 @@
 """Every measure of richness of every checkpoint, as one record."""
 
-from core.device import full_precision
 from core.records import Record
 from probes.feature_probe import FeatureProbe
 from probes.redundancy.metrics import METRICS as REDUNDANCY
@@ -24,7 +23,6 @@ def _intervals(config: RichnessConfig) -> str:
 PROBE = FeatureProbe("richness", METRICS, all_stages, _intervals)
 
 
-@full_precision()
 def measure(config: RichnessConfig) -> Record:
     """Measure every checkpoint; see `FeatureProbe.measure`."""
     return PROBE.measure(config)

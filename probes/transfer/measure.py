@@ -1,6 +1,5 @@
 """Every measure of transfer of every checkpoint, as one record."""
 
-from core.device import full_precision
 from core.records import Record
 from probes.feature_probe import FeatureProbe
 from probes.transfer.config import TransferConfig
@@ -19,7 +18,6 @@ def _intervals(config: TransferConfig) -> str:
 PROBE = FeatureProbe("transfer", METRICS, all_stages, _intervals)
 
 
-@full_precision()
 def measure(config: TransferConfig) -> Record:
     """Measure every checkpoint; see `FeatureProbe.measure`."""
     return PROBE.measure(config)

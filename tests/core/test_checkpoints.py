@@ -237,3 +237,18 @@ def test_real_checkpoints_are_loaded(
 
     assert report.dtype == dtype
     assert report.classifier_set_aside is not None and report.notes == ()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_refused_and_nothing_is_loaded(
+    tmp_path: Path, value: float
+) -> None:
+    source, model = (create_model("test_resnet", 5) for _ in range(2))
+    state = source.state_dict()
+    state["layer1.0.conv1.weight"][0] = value
+    path, before = saved(state, tmp_path / "a.pt"), snapshot(model)
+
+    with pytest.raises(InputError, match="holds NaN or infinity in "):
+        load_checkpoint(model, path)
+
+    assert_untouched(model, before)

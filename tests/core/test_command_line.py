@@ -54,6 +54,13 @@ def test_print_config_is_yaml(capsys: pytest.CaptureFixture) -> None:
     assert yaml.safe_load(capsys.readouterr().out)["rate"] == pytest.approx(0.75)
 
 
+def test_a_configuration_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_bytes(b"\xff\xfe\x00")
+
+    with pytest.raises(InputError, match="no text"):
+        parse(Options, ["--config", str(tmp_path / "run.yaml")])
+
+
 @pytest.mark.parametrize("words", [["--nonsense", "1"], ["--rate", "many"], ["--rate", "1.5"]])
 def test_wrong_input_exits_with_2(
     words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture

@@ -3,7 +3,13 @@
 import pytest
 import torch
 
-from core.device import AMP_DTYPES, autocast, full_precision, select_device
+from core.device import (
+    AMP_DTYPES,
+    autocast,
+    float32_settings,
+    full_precision,
+    select_device,
+)
 from core.errors import InputError
 
 HAS_ACCELERATOR = torch.accelerator.is_available()
@@ -73,10 +79,27 @@ def test_full_precision_ends_where_it_began(allowed: bool) -> None:
             setting.allow_tf32 = allowed
 
         with pytest.raises(InputError), full_precision():
-            assert not any(setting.allow_tf32 for setting in settings)
+            assert all(
+                getattr(module, name) == value for module, name, value in float32_settings()
+            )
             raise InputError("an error in between")
 
-        assert all(setting.allow_tf32 == allowed for setting in settings)
+        assert [setting.allow_tf32 for setting in settings] == [allowed, allowed]
     finally:
         for setting, value in zip(settings, before, strict=True):
             setting.allow_tf32 = value
+
+
+@pytest.mark.skipif(
+    not hasattr(torch.backends.cuda.matmul, "fp32_precision"), reason="PyTorch before 2.9"
+)
+def test_full_precision_with_the_newer_settings() -> None:
+    products = torch.backends.cuda.matmul
+    before = products.fp32_precision
+    try:
+        products.fp32_precision = "tf32"
+        with full_precision():
+            assert products.fp32_precision == "ieee"
+        assert products.fp32_precision == "tf32"
+    finally:
+        products.fp32_precision = before

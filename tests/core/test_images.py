@@ -4,6 +4,7 @@ import os
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 from torchvision.datasets.folder import IMG_EXTENSIONS
@@ -166,3 +167,20 @@ def test_every_mode_is_read_as_rgb(tmp_path: Path, mode: str) -> None:
 
     assert image.mode == "RGB"
     assert image.size == (32, 32)
+
+
+def test_sixteen_bits_a_pixel_keep_their_upper_eight(tmp_path: Path) -> None:
+    grey = np.arange(0, 2**16, 2**8, dtype=np.uint16).reshape(16, 16)
+    Image.fromarray(grey).save(tmp_path / "a.png")
+
+    found = np.asarray(read_image(tmp_path / "a.png"))
+
+    assert np.array_equal(found, np.repeat(grey[..., None] // 2**8, 3, axis=2))
+    assert unreadable_images(tmp_path, ["a.png"]) == []
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32])
+def test_pixels_without_a_known_white_are_unreadable(tmp_path: Path, dtype: type) -> None:
+    Image.fromarray(np.ones((8, 8), dtype)).save(tmp_path / "a.tif")
+
+    assert unreadable_images(tmp_path, ["a.tif"]) == ["a.tif"]

@@ -43,7 +43,7 @@ ARGUMENTS = {"vgg11": {"mlp_ratio": 0.01}}  # of its 133 M parameters, 9 M
 
 def family(name: str, **kwargs: object) -> tuple[Module, torch.Tensor]:
     size = FAMILIES[name]
-    model = create_model(name, num_classes=5, **ARGUMENTS.get(name, {}), **kwargs)
+    model = create_model(name, 5, **ARGUMENTS.get(name, {}), **kwargs)
     return model.eval(), torch.randn(2, 3, size, size)
 
 
@@ -117,7 +117,7 @@ UNDIVIDED = {
 @torch.no_grad()
 def test_families_that_do_not_divide_themselves_have_blocks_that_hooks_see(name: str) -> None:
     size, num_blocks = UNDIVIDED[name]
-    model = create_model(name, num_classes=5).eval()
+    model = create_model(name, 5).eval()
     blocks = residual_blocks(model)
     with capture(model, blocks) as seen:
         model(torch.randn(1, 3, size, size))
@@ -223,18 +223,26 @@ def test_a_wrong_name_is_answered_with_close_ones() -> None:
         ("test_resnet", {"block": "x"}, "does not take the arguments"),
         ("test_vit", {"img_size": -3}, "does not take the arguments .*positive image size"),
         ("resnet18.mine", {}, r"Invalid pretrained tag \(mine\).*list_models\('resnet18\*'"),
-        ("test_vit", {"pretrained": True}, "weights of 'test_vit' cannot be fetched.*checkpoint"),
+        ("test_vit", {"num_classes": 9}, "num_classes are set by the images"),
+        ("test_vit", {"pretrained": True}, "pretrained are set by the images and --pretrained"),
     ],
 )
 def test_what_timm_cannot_build_is_refused_in_one_sentence(
-    name: str, kwargs: dict, expected: str, monkeypatch: pytest.MonkeyPatch
+    name: str, kwargs: dict, expected: str
 ) -> None:
+    with pytest.raises(InputError, match=expected) as info:
+        create_model(name, 10, **kwargs)
+    assert "\n" not in str(info.value)
+
+
+def test_weights_that_cannot_be_fetched_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     def offline(*_: object, **__: object) -> None:
         raise ConnectionError("no network\nand more lines")
 
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", offline)
+    expected = "weights of 'test_vit' cannot be fetched.*checkpoint"
     with pytest.raises(InputError, match=expected) as info:
-        create_model(name, 10, **kwargs)
+        create_model("test_vit", 10, True)
     assert "\n" not in str(info.value)
 
 

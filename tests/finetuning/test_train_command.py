@@ -105,6 +105,8 @@ WRONG = {
     "model": (["--model", "resnet5"], "'resnet5' is not a model"),
     "tag": (["--model", "resnet18.mine"], "Invalid pretrained tag (mine) for resnet18"),
     "model_kwargs": (["--model_kwargs", "{wings: 2}"], "does not take the arguments"),
+    "classes": (["--model_kwargs", "{num_classes: 9}"], "num_classes"),
+    "timm's": (["--model_kwargs", "{pretrained: true}"], "pretrained"),
     "two heads": (
         ["--model", "deit_tiny_distilled_patch16_224", "--pretrained", "none"],
         "has 2 classifiers ['head', 'head_dist']",
@@ -223,7 +225,8 @@ def test_an_output_that_holds_something_else_is_left_alone(
     before = files(output)
     cases = {
         "drop_rate was 0.9, now 0.5": ["--drop_rate", "0.5"],
-        "is no run folder": ["--output", str(output.parent / "data")],
+        "is no run folder": ["--output", str(output.parent)],
+        "where only images were expected": ["--output", str(output.parent / "data" / "run")],
         "is a file; choose another": ["--output", str(output / "config.yaml" / "run")],
     }
     for expected, more in cases.items():

@@ -115,8 +115,14 @@ def test_a_checkpoint_file_lends_its_classifier_to_the_pretrained_network() -> N
     assert not pair.facts["from_scratch"]
 
 
-def test_another_pretrained_checkpoint_for_a_run_takes_the_fine_tuned_head() -> None:
+def test_another_pretrained_checkpoint_for_a_run_takes_the_fine_tuned_head(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for own in (None, "glyphnet.rich", str(Path(ERM) / "init.safetensors")):
+        pairs(ERM, pretrained=own)
+        assert "is compared with" not in caplog.text
     (pair,) = pairs(ERM, pretrained="glyphnet.plain")
+    assert "erm-s0' was fine-tuned from 'glyphnet.rich' and is compared with" in caplog.text
     assert pair.facts["head"] == "fine-tuned head on both sides"
     assert pair.splits["ink"] == "iid"
     assert torch.equal(pair.weights0["fc.weight"], pair.weights1["fc.weight"])
