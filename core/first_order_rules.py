@@ -218,10 +218,19 @@ class _Attention(Function):
             torch.zeros_like(t) if d is None else d
             for t, d in zip((q, k, v), (dq, dk, dv), strict=True)
         )
-        dscores = (dq @ k.mT).add_(q @ dk.mT)
-        change = (dscores if dmask is None else dscores.add_(dmask)).mul_(weights)
-        change.addcmul_(weights, change.sum(-1, keepdim=True), value=-1)
-        return (change @ v).add_(weights @ dv)
+        dscores = _product_sum(dq, k.mT, q, dk.mT)
+        dscores = dscores if dmask is None else dscores.add_(dmask)
+        # A softmax has a symmetric derivative, which is PyTorch's backward kernel.
+        change = torch.ops.aten._softmax_backward_data(dscores, weights, -1, weights.dtype)
+        return _product_sum(change, v, weights, dv)
+
+
+def _product_sum(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
+    """A B + C D, matrix by matrix, without a sum apart."""
+    first = a @ b
+    rows, (c, d) = first.flatten(0, -3), (m.flatten(0, -3) for m in (c, d))
+    rows.baddbmm_(c, d)
+    return first
 
 
 def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:

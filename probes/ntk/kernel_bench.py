@@ -24,7 +24,7 @@ from probes import kernel_space as ks
 from probes.linearity_bench import probe_device
 from probes.ntk.config import NtkConfig
 from probes.ntk.exact import empirical_ntk
-from probes.ntk.examples import text_digest
+from probes.ntk.examples import text_digest, weights_digest
 from probes.ntk.ledger import mapped
 from probes.ntk.stored import stored_ntk
 from probes.nulls import random_displacement
@@ -99,19 +99,18 @@ class KernelBench:
         """The kernels of a run, computed now or by an earlier process."""
         before, after = self.ends(pair)
         path = [
-            (step, self._kernel(pair, weights, examples, f"step {digest}")[WHOLE])
-            for step, digest, weights in self._between(pair)
+            (step, self._kernel(pair, weights, examples)[WHOLE])
+            for step, weights in self._between(pair)
         ]
         blocks = [
-            self._kernel(pair, weights, examples, end, blocks=True)
-            for end, weights in (("before", before), ("after", after))
+            self._kernel(pair, weights, examples, blocks=True) for weights in (before, after)
         ]
         if path:
             path.insert(0, (0, total(blocks[0])))
             if path[-1][0] < pair.facts["steps"]:
                 path.append((pair.facts["steps"], total(blocks[1])))
         nulls = [
-            self._kernel(pair, self._moved(before, after, i), examples, f"move {i}", blocks=True)
+            self._kernel(pair, self._moved(before, after, i), examples, blocks=True)
             for i in range(self.config.draws)
         ]
         return Kernels(blocks[0], blocks[1], nulls, path)
@@ -131,10 +130,13 @@ class KernelBench:
         return {"value": abs(distances[0] - distances[1]), "num_examples": len(x)}
 
     def _kernel(
-        self, pair: Pair, weights: Weights, examples: Examples, place: str, *, blocks: bool = False
+        self, pair: Pair, weights: Weights, examples: Examples, *, blocks: bool = False
     ) -> dict[str, np.ndarray]:
-        """A kernel by block, in the order of the network; computed, continued or found."""
-        name = text_digest(self._identity(pair, examples, place))[:24]
+        """A kernel by block, in the order of the network; computed, continued or found.
+
+        Runs that began with the same weights share the kernel there.
+        """
+        name = text_digest(self._identity(weights, examples, blocks=blocks))[:24]
         path = self.partial.folder / f"{name}.npy"
         if not path.exists():
             options = {"output": path, "blocks": blocks, "dtype": self.dtype, "progress": True}
@@ -179,17 +181,17 @@ class KernelBench:
         move = random_displacement(delta, parameters, generator)
         return {name: before[name] + move[name] for name in before}
 
-    def _between(self, pair: Pair) -> Iterator[tuple[int, str, Weights]]:
-        """Step, SHA-256 and weights of the checkpoints that a run folder kept along the way."""
+    def _between(self, pair: Pair) -> Iterator[tuple[int, Weights]]:
+        """Step and weights of the checkpoints that a run folder kept along the way."""
         final, most = Path(pair.facts["checkpoint"]), self.config.checkpoints
         from_init = pair.facts["steps"] and pair.facts["head"] == OWN_HEAD
         if not from_init or final.name != "final.safetensors":
             return  # the path has to begin and end where the run did
         files = sorted(final.parent.glob("step_[0-9]*.safetensors"))
         for i in _evenly(len(files), most):
-            digest = load_checkpoint(self.model, files[i]).sha256
+            load_checkpoint(self.model, files[i])
             weights = {n: w.clone() for n, w in float_state(self.model).items()}
-            yield int(files[i].stem.removeprefix("step_")), digest, self._with_head(pair, weights)
+            yield int(files[i].stem.removeprefix("step_")), self._with_head(pair, weights)
 
     def _loader(self, env: str, images: np.ndarray) -> torch.utils.data.DataLoader:
         comparison = self.comparison
@@ -202,19 +204,21 @@ class KernelBench:
             workers=self.config.workers,
         )
 
-    def _identity(self, pair: Pair, examples: Examples, place: str) -> dict[str, object]:
+    def _identity(
+        self, weights: Weights, examples: Examples, *, blocks: bool
+    ) -> dict[str, object]:
         """Everything that a kernel depends on."""
-        config, comparison, facts = self.config, self.comparison, pair.facts
-        options = ("layer", "head", "seed", "memory", "dtype", "device")
+        config, comparison = self.config, self.comparison
+        options = ("layer", "memory", "dtype", "device")
         return {
-            "place": place,
+            "weights": weights_digest(weights),
+            "blocks": blocks,
             "envs": examples.envs.tolist(),
             "images": examples.images.tolist(),
             "data": comparison.domains.fingerprint,
             "data_config": comparison.data_config,
             "model": [comparison.model_name, comparison.model_kwargs],
             "transform": comparison.transform,
-            "checkpoints": [facts["head"], facts["pretrained_sha256"], facts["sha256"]],
             "versions": provenance()["versions"],
             **{name: getattr(config, name) for name in options},
         }
