@@ -233,15 +233,15 @@ class Kernel:
 
         A round contracts a part of the weights.
         """
-        sums = self._sums()
+        sums, together = self._sums(), self.plan.together
 
         def visit(name: str, output: int, right: Factor) -> None:
             if left is None:
-                sums.add(name, right, right, output)
+                sums.add(name, right, right, None if together else output)
             elif name in left:
                 sums.add(name, left[name].output(output), right, output)
 
-        x, together = self._to_device(x), self.reduction == "full"
+        x = self._to_device(x)
         for wanted in rounds:
             stream(self.network, x, self.directions, visit, together=together, wanted=wanted)
         return sums.parts

@@ -32,6 +32,8 @@ class Plan:
         captured: Whether the gradients of a column are kept and contracted when they are whole,
             rather than contracted on the way back.
         rounds: Weights that are contracted together, where one tile is the whole kernel.
+        together: Whether a contraction on the way back has all outputs at once, which the full
+            kernel needs, or one after another.
     """
 
     height: int
@@ -39,6 +41,7 @@ class Plan:
     examples_a_pass: int
     captured: bool = True
     rounds: Sequence[Sequence[str]] = ()
+    together: bool = False
 
 
 class Budget:
@@ -56,7 +59,8 @@ class Budget:
     ) -> None:
         self.total, self.processes = total, processes
         self.room = total // processes - need.weights - reserved
-        self.need, self.full, self.num_outputs = need, full, num_outputs if full else 1
+        self.need, self.full, self.all_outputs = need, full, num_outputs
+        self.num_outputs = num_outputs if full else 1
         gradients = sum(need.gradients.values())
         self.passing = need.activations + self.num_outputs * gradients
         self.capturing = need.activations + num_outputs * gradients
@@ -79,14 +83,17 @@ class Budget:
     def one_tile(self, num: int) -> Plan | None:
         """The whole symmetric kernel at once, if it fits.
 
-        It keeps no factors: contractions happen on the way back, for a full kernel in as many
-        rounds as it takes to keep the gradients of a part of the weights.
+        It keeps no factors: contractions happen on the way back, of all outputs at once where
+        their gradients fit. A full kernel takes as many rounds as it takes to keep the gradients
+        of a part of the weights.
         """
-        left = self.room // num - self.need.activations
-        if left > self.num_outputs * max(self.need.gradients.values()):
-            rounds = _rounds(self.need.gradients, left // self.num_outputs)
+        left, gradients = self.room // num - self.need.activations, self.need.gradients
+        together = self.full or left > self.all_outputs * sum(gradients.values())
+        outputs = self.all_outputs if together else 1
+        if left > outputs * max(gradients.values()):
+            rounds = _rounds(gradients, left // outputs)
             if len(rounds) <= MOST_ROUNDS:
-                return Plan(num, num, num, rounds=rounds)
+                return Plan(num, num, num, rounds=rounds, together=together)
         return None
 
     def tiles(self, num: int, others: int | None, *, captured: bool = False) -> Plan:

@@ -60,7 +60,7 @@ class Sums:
 
     def add(self, name: str, left: Factor, right: Factor, output: int | None = None) -> None:
         """The products of one weight, of all outputs or of one."""
-        if output is None or self.reduction == "full":
+        if output is None:
             self.put(name, contract(left, right, self.reduction))
             return
         grams = self._grams.setdefault(name, Grams(self.num_outputs))
