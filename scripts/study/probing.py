@@ -26,7 +26,7 @@ LINEARITY, RICHNESS, CREATION, RATE = "linearity", "richness", "creation", "rate
 ALL_IMAGES = 2**31
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 # The loss whose closed form is exact, and whose SGD can be seen to converge in so many steps.
-LOSS, CURVE_STEPS = "squared", 6_000
+LOSS, CURVE_STEPS, CURVE_REPEATS = "squared", 6_000, 2
 
 Runs = Sequence[TrainConfig]
 
@@ -121,6 +121,7 @@ def _rates(config: StudyConfig, runs: Runs) -> Iterator[Job]:
             rates=config.scale.curve_rates,
             losses=(LOSS,),
             steps=CURVE_STEPS,
+            repeats=CURVE_REPEATS,
             cache=config.cache,
             **_shared(config, folder, config.scale.samples),
         )

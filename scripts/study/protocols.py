@@ -95,7 +95,7 @@ PROTOCOLS: dict[Name, Protocol] = {
         tangent_rates=(0.0,),
         samples=64,
         curve_rates=(DROP_RATE,),
-        timed=4,
+        timed=3,
     ),
     "mini": Protocol(
         cells=_GRID,
