@@ -84,7 +84,8 @@ def by_the_rules(
         points, moves = ({str(i): t for i, t in enumerate(ts)} for ts in (primals, tangents))
         return first_order(lambda p: function(*p.values()), points, moves)
     with torch.no_grad(), forward_mode_rules(2):
-        return jvp(function, tuple(primals), tuple(tangents))
+        value, slope = jvp(function, tuple(primals), tuple(tangents))[:2]
+    return value, slope
 
 
 def test_the_softmax_rule_is_the_derivative_of_the_softmax() -> None:
