@@ -160,9 +160,10 @@ def _is_counter(name: str) -> bool:
 
 
 def _refusal(misfits: list[str], tensors: Tensors, model: Module, path: str | Path) -> InputError:
-    fitting = find_architecture(tensors, model, hint=str(path))
-    advice = f"timm's '{fitting}' would fit" if fitting else "no timm model was found that fits"
     own_name = getattr(model, "pretrained_cfg", {}).get("architecture") or type(model).__name__
+    fitting = find_architecture(tensors, model, hint=str(path))
+    advice = f"timm's '{fitting}' would fit" if fitting else "a short search found no timm model"
+    advice += " without --model_kwargs" if fitting == own_name else ""
     return InputError(
         f"'{path}' does not fit '{own_name}': {', '.join(misfits)}; expected the same names and "
         f"shapes; {advice}"

@@ -204,7 +204,7 @@ def test_any_other_difference_is_refused_and_nothing_is_loaded(
         load_checkpoint(model, saved(state, tmp_path / "a.pth"))
 
     assert "does not fit 'test_resnet'" in str(caught.value)
-    assert str(caught.value).endswith("no timm model was found that fits")
+    assert str(caught.value).endswith("a short search found no timm model")
     assert "\n" not in str(caught.value)
     assert_untouched(model, before)
 
@@ -237,6 +237,13 @@ def test_real_checkpoints_are_loaded(
 
     assert report.dtype == dtype
     assert report.classifier_set_aside is not None and report.notes == ()
+
+
+def test_arguments_that_do_not_fit_a_file_of_the_same_model_are_named(tmp_path: Path) -> None:
+    path = saved(create_model("test_resnet", 5).state_dict(), tmp_path / "a.pt")
+
+    with pytest.raises(InputError, match="'test_resnet' would fit without --model_kwargs"):
+        load_checkpoint(create_model("test_resnet", 5, in_chans=1), path)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
