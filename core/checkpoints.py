@@ -79,9 +79,9 @@ def load_checkpoint(model: Module, path: str | Path) -> LoadReport:
     tensors, notes = _converted(tensors, model, head)
     if misfits := _misfits(tensors, model, head):
         raise _refusal(misfits, network.tensors, model, path)
-    _check_finite(tensors, model, path)
     kept = _kept_classifier(tensors, model, head)
     loaded = {n: t for n, t in tensors.items() if kept is None or not _is_in(head, n)}
+    _check_finite(loaded, model, path)
     model.load_state_dict(model.state_dict() | loaded)
     report = LoadReport(
         path=Path(path),
@@ -97,8 +97,13 @@ def load_checkpoint(model: Module, path: str | Path) -> LoadReport:
 
 
 def _check_finite(tensors: Tensors, model: Module, path: str | Path) -> None:
-    weights = [name for name, _ in model.named_parameters() if name in tensors]
-    bad = [name for name in weights if not tensors[name].isfinite().all()]
+    """Of weights and running statistics; other buffers may hold infinity, such as masks."""
+    weights = dict(model.named_parameters()).keys()
+    bad = [
+        name
+        for name, tensor in tensors.items()
+        if (name in weights or ".running_" in name) and not tensor.isfinite().all()
+    ]
     if bad:
         raise InputError(
             f"'{path}' holds NaN or infinity in {listing(bad)}; finite weights were expected: "

@@ -1,6 +1,6 @@
 """Devices: choose one, and what precision means on it."""
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
@@ -42,32 +42,49 @@ def autocast(device: torch.device, amp: str) -> AbstractContextManager:
 
 @contextmanager
 def full_precision() -> Generator[None, None, None]:
-    """Convolutions and matrix products of float32 numbers in float32, also on NVIDIA GPUs.
+    """Convolutions and matrix products of float32 numbers in float32, on all devices.
 
-    By default these round what convolutions read to TF32, with a mantissa of ten bits: good enough
-    to train with, but a probe measures differences of that size. Also a decorator.
+    By default NVIDIA GPUs round what convolutions read to TF32, with a mantissa of ten bits: good
+    enough to train with, but a probe measures differences of that size. Also a decorator.
 
     Example:
         >>> with full_precision():
         ...     (torch.ones(1, 3) @ torch.ones(3, 1)).item()
         3.0
     """
-    before = [(module, name, getattr(module, name)) for module, name, _ in float32_settings()]
-    for module, name, exact in float32_settings():
-        setattr(module, name, exact)
+    settings = _matmul_and_convolutions()
+    before = [read() for read, _, _ in settings]
+    for _, write, exact in settings:
+        write(exact)
     try:
         yield
     finally:
-        for module, name, value in before:
-            setattr(module, name, value)
+        for (_, write, _), value in zip(settings, before, strict=True):
+            write(value)
 
 
-def float32_settings() -> list[tuple[Any, str, str | bool]]:
-    """Module, attribute and its value in full precision.
+Setting = tuple[Callable[[], Any], Callable[[Any], object], str | bool]
 
-    PyTorch renamed them in 2.9, and refuses to read the old ones once the new ones are set.
+
+def _matmul_and_convolutions() -> list[Setting]:
+    """How to read and write each setting, and its value in full precision.
+
+    PyTorch has newer settings since 2.9, and refuses to read the older ones once those are used.
     """
-    cudnn, products = torch.backends.cudnn, torch.backends.cuda.matmul
-    if hasattr(products, "fp32_precision"):
-        return [(module, "fp32_precision", "ieee") for module in (cudnn.conv, cudnn.rnn, products)]  # type: ignore[attr-defined]
-    return [(module, "allow_tf32", False) for module in (cudnn, products)]
+    older: list[Setting] = [
+        _attribute(torch.backends.cudnn, "allow_tf32", False),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision, "highest"),
+    ]
+    try:
+        for read, _, _ in older:
+            read()
+    except RuntimeError:
+        backends = torch.backends
+        modules: list[Any] = [backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul]  # type: ignore[attr-defined]
+        modules += [backends.mkldnn.matmul, backends.mkldnn.conv]  # type: ignore[attr-defined]
+        return [_attribute(module, "fp32_precision", "ieee") for module in modules]
+    return older
+
+
+def _attribute(module: Any, name: str, exact: str | bool) -> Setting:  # ruff: ignore[any-type]
+    return lambda: getattr(module, name), lambda value: setattr(module, name, value), exact

@@ -226,10 +226,11 @@ class _Attention(Function):
 
 
 def _product_sum(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> Tensor:
-    """A B + C D, matrix by matrix, without a sum apart."""
+    """A B + C D, matrix by matrix; without a sum apart where no factor is broadcast."""
     first = a @ b
-    rows, (c, d) = first.flatten(0, -3), (m.flatten(0, -3) for m in (c, d))
-    rows.baddbmm_(c, d)
+    if first.ndim < 3 or any(m.shape[:-2] != first.shape[:-2] for m in (c, d)):
+        return first.add_(c @ d)
+    first.view(-1, *first.shape[-2:]).baddbmm_(c.flatten(0, -3), d.flatten(0, -3))
     return first
 
 

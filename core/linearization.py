@@ -43,12 +43,25 @@ def first_order(
     """
     # Dual numbers of autograd itself: `torch.func.jvp`, which nests, costs a small network as much
     # again as its arithmetic.
-    with torch.no_grad(), forward_mode_rules(), forward_ad.dual_level():
-        moving = {name: forward_ad.make_dual(params0[name], d) for name, d in delta.items()}
+    with (
+        torch.inference_mode(False),  # which knows no derivatives, and gives zero for them
+        torch.no_grad(),
+        forward_mode_rules(),
+        forward_ad.dual_level(),
+    ):
+        moving = {
+            name: forward_ad.make_dual(_tracked(params0[name]), _tracked(d))
+            for name, d in delta.items()
+        }
         outputs = function(params0 | moving)
         value = tree_map(lambda dual: forward_ad.unpack_dual(dual).primal, outputs)
         slope = tree_map(_tangent, outputs)
     return value, slope
+
+
+def _tracked(tensor: Tensor) -> Tensor:
+    """A tensor that may become a part of a dual number."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _tangent(dual: Tensor) -> Tensor:

@@ -38,7 +38,8 @@ def check_resumable(
             damaged, or it cannot be written; or if it lies in the folder of the images.
     """
     path = Path(config.output)
-    if Path(config.data).resolve() in [path.resolve(), *path.resolve().parents]:
+    inside = Path(config.data).resolve() in [path.resolve(), *path.resolve().parents]
+    if inside and config.data != "digits":
         raise InputError(
             f"'{path}' lies in '{config.data}', where only images were expected, and files of a "
             f"{kind} would be taken for some: choose another --output"

@@ -139,6 +139,11 @@ class TrainConfig(ModelOptions, DataOptions, ComputeOptions):
             raise InputError(
                 f"--train_fraction is {self.train_fraction}; a share of at most 1 was expected"
             )
+        if self.tangent and self.amp != "none":
+            raise InputError(
+                f"--tangent and --amp {self.amp} were both given; an expansion is computed in "
+                "full precision: leave one out"
+            )
         if self.tangent and self.compile:
             raise InputError(
                 "--tangent and --compile were both given; an expansion cannot be compiled: leave "

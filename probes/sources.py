@@ -148,7 +148,7 @@ class Source:
         if self.run_options is None:
             return
         own = read_json(self.path / "run.json", RunFacts).get("pretrained_sha256")
-        if found not in {own, sha256(self.path / "init.safetensors")}:
+        if own is not None and found not in {own, sha256(self.path / "init.safetensors")}:
             log.warning(
                 "'%s' was fine-tuned from '%s' and is compared with '%s', which --pretrained "
                 "names: without it a run is compared with its own start",

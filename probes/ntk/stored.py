@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from core.command_line import parse_bytes
-from core.device import select_device
+from core.device import full_precision, select_device
 from core.errors import InputError
 from probes.ntk.capture import Weights
 from probes.ntk.checks import network_of
@@ -50,6 +50,7 @@ SMALL = 128  # examples: a kernel that is computed again rather than continued
 READ_AT_ONCE = 16  # examples
 
 
+@full_precision()
 def stored_ntk(
     model: Module,
     params: Weights,

@@ -246,16 +246,26 @@ def test_arguments_that_do_not_fit_a_file_of_the_same_model_are_named(tmp_path: 
         load_checkpoint(create_model("test_resnet", 5, in_chans=1), path)
 
 
+@pytest.mark.parametrize("name", ["layer1.0.conv1.weight", "conv1.1.running_var"])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers_are_refused_and_nothing_is_loaded(
-    tmp_path: Path, value: float
+    tmp_path: Path, value: float, name: str
 ) -> None:
     source, model = (create_model("test_resnet", 5) for _ in range(2))
     state = source.state_dict()
-    state["layer1.0.conv1.weight"][0] = value
+    state[name][0] = value
     path, before = saved(state, tmp_path / "a.pt"), snapshot(model)
 
-    with pytest.raises(InputError, match="holds NaN or infinity in "):
+    with pytest.raises(InputError, match=f"holds NaN or infinity in {name}"):
         load_checkpoint(model, path)
 
     assert_untouched(model, before)
+
+
+def test_a_classifier_that_is_set_aside_may_hold_anything(tmp_path: Path) -> None:
+    state = create_model("test_resnet", 9).state_dict()
+    state["fc.weight"][0] = float("nan")
+
+    report = load_checkpoint(create_model("test_resnet", 5), saved(state, tmp_path / "a.pt"))
+
+    assert report.classifier_set_aside

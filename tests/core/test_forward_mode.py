@@ -100,6 +100,38 @@ def test_the_softmax_rule_is_the_derivative_of_the_softmax() -> None:
     assert_close(by_the_rules(attend, (value,), tangents[2:]), value_alone)
 
 
+@pytest.mark.parametrize(
+    ("q", "k"),
+    [
+        ((2, 3, 5, 4), (2, 1, 6, 4)),
+        ((1, 3, 5, 4), (2, 3, 6, 4)),
+        ((5, 4), (6, 4)),
+        ((3, 5, 4),) * 2,
+    ],
+    ids=str,
+)
+def test_attention_to_keys_that_are_shared(q: tuple[int, ...], k: tuple[int, ...]) -> None:
+    """By several heads, or by all examples."""
+    tensors, tangents = ([torch.randn(*s) for s in (q, k, k)] for _ in range(2))
+    written_out = lambda q, k, v: (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+    found = by_the_rules(F.scaled_dot_product_attention, tensors, tangents)
+
+    assert_close(found, tuple(jvp(written_out, tuple(tensors), tuple(tangents))))
+
+
+def test_inference_mode_changes_no_derivative() -> None:
+    layer, x = torch.nn.Linear(4, 3), torch.randn(2, 4)
+    weights = {name: p.detach() for name, p in layer.named_parameters()}
+    delta = {name: torch.randn_like(w) for name, w in weights.items()}
+    function = lambda w: functional_call(layer, w, (x,))
+    expected = first_order(function, weights, delta)
+
+    with torch.inference_mode():
+        within = {name: d.clone() for name, d in delta.items()}
+        assert_close(first_order(function, weights, within), expected)
+
+
 @pytest.mark.parametrize("moving", ["x", "weight", "bias", "x weight", "x weight bias"])
 @pytest.mark.parametrize("batch", [(4,), (2, 3), (2, 3, 5)], ids=str)
 def test_the_linear_rule_whatever_moves(moving: str, batch: tuple[int, ...]) -> None:

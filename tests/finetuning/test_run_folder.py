@@ -109,6 +109,13 @@ def test_damaged_options_are_one_sentence_with_the_file(
     assert contents(run.path) == before
 
 
+def test_a_folder_named_like_the_embedded_images_is_no_place_of_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    RunFolder.check(resolve(TrainConfig(output="digits/erm")))
+
+
 def test_a_place_below_a_file_is_refused(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("")
 

@@ -127,6 +127,7 @@ WRONG = {
         ["--image_size", "1000000", "--transform", "paper"],
         "cannot read an image of 3 x 1000000 x 1000000",
     ),
+    "amp": (["--tangent", "--amp", "bf16"], "--tangent and --amp bf16 were both given"),
     "image size": (["--image_size", "64"], "--image_size is 64"),
 }
 
