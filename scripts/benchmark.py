@@ -41,7 +41,7 @@ import pathlib, re, sys
 from probes.linearity import measure
 from probes.linearity_config import LinearityConfig
 num = int(sys.argv[2])
-options = {"samples": num, "detail_samples": num, "draws": 1, "memory": "150MB", "device": "cpu"}
+options = {"samples": num, "detail_samples": num, "draws": 1, "memory": "250MB", "device": "cpu"}
 measure(LinearityConfig(output=sys.argv[1], **options))
 """
     + HIGH_WATER
