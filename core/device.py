@@ -8,6 +8,7 @@ import torch
 
 from core.errors import InputError
 
+Setting = tuple[Callable[[], Any], Callable[[Any], object], str | bool]
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -61,9 +62,6 @@ def full_precision() -> Generator[None, None, None]:
     finally:
         for (_, write, _), value in zip(settings, before, strict=True):
             write(value)
-
-
-Setting = tuple[Callable[[], Any], Callable[[Any], object], str | bool]
 
 
 def _matmul_and_convolutions() -> list[Setting]:

@@ -1,8 +1,9 @@
 r"""Forward-mode rules for first derivatives that touch memory less often than PyTorch's own.
 
 Each is a custom function, with its derivative along a tangent written beside it, accumulated in
-place. Nested forward mode would silently return zero through them, so second derivatives do
-without (`core.forward_mode`).
+place, for the dual numbers of `core.linearization.first_order`. These do not nest, and the
+transforms of `torch.func` refuse the functions: second derivatives do without
+(`core.forward_mode`).
 
 | layer | value | derivative |
 |---|---|---|
@@ -77,19 +78,11 @@ class _Normalised(Function):
     """BatchNorm on given statistics. Its few operations on channels are here on plain tensors."""
 
     @staticmethod
-    def forward(
-        ctx: Context,
-        x: Tensor,
-        mean: Tensor,
-        var: Tensor,
-        weight: Tensor | None,
-        bias: Tensor | None,
-        eps: float,
-    ) -> Tensor:
+    def forward(ctx: Context, *inputs: Any) -> Tensor:  # ruff: ignore[any-type] - see written_out
         ctx.set_materialize_grads(False)  # what does not move costs nothing
-        ctx.eps = eps
+        x, mean, var, weight, _, ctx.eps = inputs
         ctx.save_for_forward(x, mean, var, weight)
-        return written_out(x, mean, var, weight, bias, eps)
+        return written_out(*inputs)
 
     @staticmethod
     def jvp(

@@ -41,7 +41,7 @@ from probes.ntk import empirical_ntk
 from scripts.ntk_floor import floor
 from scripts.ntk_peers import PEERS, Call, installed, kernel_by
 from scripts.ntk_tutorial import PAIRED, contraction, products
-from scripts.timing import seconds
+from scripts.timing import timed
 
 EQUAL = 1e-4  # largest relative difference of kernels in single precision, in Frobenius norm
 
@@ -141,25 +141,23 @@ def measure_here(target: str, method: str, name: str, num: int, options: dict) -
     if method == "floor":
         print(json.dumps([floor(*build(workload, device), options["reduction"]), 0]))
         return
-    kernel, duration, megabytes = timed(method_call(method, workload, options), device)
+    kernel, duration, megabytes = with_peak(method_call(method, workload, options), device)
     duration *= num / PAIRED if method == "products" else 1
     np.save(target, kernel.detach().double().cpu().numpy())
     print(json.dumps([duration, megabytes]))
 
 
-def timed(call: Call, device: torch.device) -> tuple[Tensor, float, float]:
+def with_peak(call: Call, device: torch.device) -> tuple[Tensor, float, float]:
     """The result, seconds, and megabytes of the peak above what was held before."""
-    found: list[Tensor] = []
-    act = lambda: found.append(call())
     if device.type == "cuda":
         before = torch.cuda.memory_allocated()
-        duration = seconds(act, device)
-        return found[0], duration, (torch.cuda.max_memory_allocated() - before) / 2**20
+        kernel, duration = timed(call, device)
+        return kernel, duration, (torch.cuda.max_memory_allocated() - before) / 2**20
     # Linux restarts the peak (VmHWM) at the memory held now (VmRSS).
     Path("/proc/self/clear_refs").write_text("5")
     before = _status("VmRSS")
-    duration = seconds(act, device)
-    return found[0], duration, _status("VmHWM") - before
+    kernel, duration = timed(call, device)
+    return kernel, duration, _status("VmHWM") - before
 
 
 def _status(key: str) -> float:

@@ -9,10 +9,8 @@ strength and its own tolerance; repetitions alternate, so that a drifting machin
 """
 
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
@@ -20,8 +18,7 @@ from sklearn.linear_model import LogisticRegression
 from core.command_line import run
 from probes.redundancy import Redundancy, diffused_redundancy
 from probes.redundancy.readout import STRENGTHS, Task, scaled
-
-T = TypeVar("T")
+from scripts.timing import timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,13 +80,6 @@ def report(
         f"probes ({found.probe}), accuracy {accuracy[0]:.2f} to {accuracy[-1]:.2f}",
         flush=True,
     )
-
-
-def timed(action: Callable[[], T]) -> tuple[T, float]:
-    """What an action returns and its seconds."""
-    began = time.perf_counter()
-    result = action()
-    return result, time.perf_counter() - began
 
 
 def single_fit(task: Task) -> LogisticRegression:

@@ -10,11 +10,9 @@ above what it held before the features existed, in copies of the features, thems
 
 import os
 import resource
-import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +21,7 @@ from torch import Tensor
 from core.command_line import run
 from probes.richness import Classifier, all_measures
 from probes.richness.evaluate import FAMILIES, Family
+from scripts.timing import ratio
 
 PROMISED: tuple[Family, ...] = ("spectral", "class")
 PEAK = "from scripts.benchmark_richness import peak_here; import sys; peak_here(*sys.argv[1:])"
@@ -57,19 +56,6 @@ def yardstick(features: Tensor) -> None:
     torch.linalg.eigh(wide.T @ wide)
 
 
-def ratios(ours: Callable[[], object], other: Callable[[], object], repeats: int) -> list[float]:
-    """Seconds of ours over other in alternating repetitions, after one warm-up."""
-    ours()
-    other()
-    return [_seconds(ours) / _seconds(other) for _ in range(repeats)]
-
-
-def _seconds(action: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    action()
-    return time.perf_counter() - began
-
-
 def peak_here(num: str, dim: str, num_classes: str, *families: Family) -> None:
     """Print the peak in copies of the features, the features themselves included."""
     warm = sample(200, 20, 3)
@@ -98,14 +84,13 @@ def bench(config: RichnessBenchConfig) -> None:
         print(f"{' + '.join(families)}: peak of {copies:.2f} copies of the features", flush=True)
     data = sample(config.num_examples, config.num_features, config.num_classes)
     for families in (PROMISED, FAMILIES):
-        found = ratios(
+        found = ratio(
             lambda chosen=families: all_measures(*data, families=chosen),
             lambda: yardstick(data[0]),
             config.repeats,
         )
         print(
-            f"{' + '.join(families)}: {statistics.median(found):.2f} "
-            f"({min(found):.2f} to {max(found):.2f}) of an eigendecomposition and a Gram product",
+            f"{' + '.join(families)}: {found} of an eigendecomposition and a Gram product",
             flush=True,
         )
 

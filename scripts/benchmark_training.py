@@ -22,6 +22,7 @@ from finetuning.batches import training_batches
 from finetuning.config import TrainConfig, resolve
 from finetuning.setup import Setup, prepare
 from finetuning.train import (
+    CHECK_LOSS_EVERY,
     Progress,
     check_losses,
     set_training_mode,
@@ -66,7 +67,7 @@ def whole_loop(config: TrainConfig, setup: Setup, progress: Progress) -> Callabl
         progress.step = 0
         for batch in training_batches(config, setup, first_step=1):
             train_step(config, progress, batch)
-            if progress.step % 10 == 0:
+            if progress.step % CHECK_LOSS_EVERY == 0:
                 check_losses(progress)
         progress.losses.clear()
 

@@ -14,10 +14,10 @@ there scikit-learn's default tolerance stops far from the minimum where classes 
 """
 
 import statistics
-import time
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from core.command_line import run
 from probes.transfer import c_path
 from probes.transfer.selection import DINOV2_GRID, one_standard_error, validation_split
+from scripts.timing import timed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,9 +113,8 @@ def bench(config: TransferBenchConfig) -> None:
         found: dict[str, list[Callable]] = {}
         for _ in range(config.repeats):
             for name, method in METHODS.items():
-                began = time.perf_counter()
-                found[name] = method(split)
-                seconds[name].append(time.perf_counter() - began)
+                found[name], took = timed(partial(method, split))
+                seconds[name].append(took)
         print(_report(num_train, split, seconds, found), flush=True)
 
 

@@ -3,20 +3,27 @@
 import statistics
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 
+T = TypeVar("T")
 CPU = torch.device("cpu")
 
 
-def seconds(action: Callable[[], object], device: torch.device = CPU) -> float:
-    """How long it takes, until a GPU has finished as well."""
+def timed(action: Callable[[], T], device: torch.device = CPU) -> tuple[T, float]:
+    """What an action returns and its seconds, until a GPU has finished as well."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
     wait()
     began = time.perf_counter()
-    action()
+    result = action()
     wait()
-    return time.perf_counter() - began
+    return result, time.perf_counter() - began
+
+
+def seconds(action: Callable[[], object], device: torch.device = CPU) -> float:
+    """How long an action takes."""
+    return timed(action, device)[1]
 
 
 def alternating(

@@ -141,7 +141,6 @@ class Kernel:
                     bar.update(num_pairs(tile, symmetric=x2 is None))
         return kernels[""] if self.whole else kernels
 
-    @full_precision()
     def prepare(self, x1: Examples, x2: Examples | None, processes: int = 1) -> None:
         """Check network and examples, measure what an example takes of each process's memory."""
         if len(x1) == 0 or (x2 is not None and len(x2) == 0):
