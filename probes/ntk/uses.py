@@ -34,24 +34,27 @@ class Product:
     def factor(self, grads: Sequence[Tensor], num_examples: int) -> Factor:
         """The gradients of examples, from those of the layer's output, one tensor an output."""
         outputs = [_by_example(self.channels(grad), num_examples) for grad in grads]
-        stacked = torch.stack(outputs, 3)
-        if not self._is_small(stacked):
-            return Outer(_by_example(self.positions(self.x), num_examples), stacked)
-        positions = num_examples * stacked.shape[2] * self.weight.numel() // stacked.shape[-1]
-        step = max(1, num_examples * PATCHES // positions)
+        if not self._is_small(outputs):
+            return Outer(_by_example(self.positions(self.x), num_examples), _stacked(outputs))
+        _, _, positions, width = outputs[0].shape
+        step = max(1, PATCHES * width // (positions * self.weight.numel()))
         # A few examples at a time: patches are many times the size of what they are cut from.
-        pairs = zip(
-            self.x.split(step * (len(self.x) // num_examples)), stacked.split(step), strict=True
-        )
-        parts = [Outer(_by_example(self.positions(x), len(g)), g).dense().rows for x, g in pairs]
-        return Dense(torch.cat(parts))
+        inputs = self.x.split(step * (len(self.x) // num_examples))
+        parts = zip(inputs, *(output.split(step) for output in outputs), strict=True)
+        return Dense(torch.cat([self._gradients(x, few) for x, *few in parts]))
 
-    def _is_small(self, grads: Float[Tensor, "N S T C O"]) -> bool:
+    def _gradients(
+        self, x: Tensor, outputs: list[Float[Tensor, "N S T O"]]
+    ) -> Float[Tensor, "N C P"]:
+        inputs = _by_example(self.positions(x), len(outputs[0]))
+        return Outer(inputs, _stacked(outputs)).dense().rows
+
+    def _is_small(self, outputs: list[Float[Tensor, "N S T O"]]) -> bool:
         """Whether gradients are smaller, or nearly, than factors: they are then formed once."""
-        _, groups, positions, num_outputs, width = grads.shape
+        _, groups, positions, width = outputs[0].shape
         inputs = self.weight.numel() // width
-        factors = positions * (inputs + groups * num_outputs * width)
-        return num_outputs * self.weight.numel() <= 1.5 * factors
+        factors = positions * (inputs + groups * len(outputs) * width)
+        return len(outputs) * self.weight.numel() <= 1.5 * factors
 
 
 def _by_example(x: Float[Tensor, "B S T I"], num_examples: int) -> Float[Tensor, "N S U I"]:
@@ -61,6 +64,13 @@ def _by_example(x: Float[Tensor, "B S T I"], num_examples: int) -> Float[Tensor,
         return x
     x = x.view(num_examples, rows // num_examples, groups, positions, width)
     return x.transpose(1, 2).reshape(num_examples, groups, -1, width)
+
+
+def _stacked(outputs: list[Float[Tensor, "N S T O"]]) -> Float[Tensor, "N S T C O"]:
+    """In the memory order of the parts, whether positions or channels lie side by side."""
+    if outputs[0].stride(-1) == 1:
+        return torch.stack(outputs, 3)
+    return torch.stack([o.transpose(2, 3) for o in outputs], 2).permute(0, 1, 4, 2, 3)
 
 
 @dataclass(frozen=True)
@@ -145,12 +155,35 @@ def patches_of(
     groups: int,
 ) -> Float[Tensor, "B S T I"]:
     """The patches that a convolution multiplies with its kernel, kernel positions last."""
+    above, below = _padded(padding, kernel_size, dilation)
+    if any(above) or any(below):
+        x = F.pad(x, (above[1], below[1], above[0], below[0]))
+    patches = _windows(x, kernel_size, stride, dilation)
+    return pixels_of(patches.reshape(len(x), -1, *patches.shape[-2:]), groups)
+
+
+def _padded(
+    padding: Sequence[int] | str, kernel_size: Sequence[int], dilation: Sequence[int]
+) -> tuple[Sequence[int], Sequence[int]]:
+    """Zeros before and behind either dimension."""
+    if padding == "valid":
+        return (0, 0), (0, 0)
     if padding == "same":
-        total = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
-        (top, bottom), (left, right) = ((p // 2, p - p // 2) for p in total)
-        x = F.pad(x, (left, right, top, bottom))
-    pad = [0, 0] if isinstance(padding, str) else list(padding)
-    if all(k == 1 for k in kernel_size) and not any(pad):
-        return pixels_of(x[:, :, :: stride[0], :: stride[1]], groups)
-    patches = F.unfold(x, kernel_size, dilation, pad, stride)  # type: ignore[arg-type]
-    return pixels_of(patches, groups)
+        totals = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+        return [total // 2 for total in totals], [total - total // 2 for total in totals]
+    return padding, padding  # type: ignore[return-value]
+
+
+def _windows(
+    x: Float[Tensor, "B D H W"],
+    kernel_size: Sequence[int],
+    stride: Sequence[int],
+    dilation: Sequence[int],
+) -> Float[Tensor, "B D K L P Q"]:
+    """What each position of a kernel meets, as a view; copying it is faster than `F.unfold`."""
+    reach = [d * (k - 1) for d, k in zip(dilation, kernel_size, strict=True)]
+    size = [(n - r - 1) // s + 1 for n, r, s in zip(x.shape[2:], reach, stride, strict=True)]
+    steps = x.stride()[2:]
+    within = [step * d for step, d in zip(steps, dilation, strict=True)]
+    between = [step * s for step, s in zip(steps, stride, strict=True)]
+    return x.as_strided((*x.shape[:2], *kernel_size, *size), (*x.stride()[:2], *within, *between))
