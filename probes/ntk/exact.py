@@ -28,7 +28,7 @@ from probes.ntk.capture import Factors, Network, Weights, stream
 from probes.ntk.checks import checked, network_of
 from probes.ntk.examples import Examples
 from probes.ntk.factors import WORKSPACE, Factor, Reduction, concatenate
-from probes.ntk.plan import Budget, Plan
+from probes.ntk.plan import EXAMPLES_A_PASS, Budget, Plan
 from probes.ntk.tiles import Sums, Tile, num_pairs, place, rows_of_tiles
 
 Method = Literal["auto", "structured", "dense", "reference"]
@@ -151,11 +151,12 @@ class Kernel:
         )
         self.budget = Budget(
             self.memory,
-            3 * WORKSPACE * self.dtype.itemsize,
+            3 * WORKSPACE[self.device.type] * self.dtype.itemsize,
             need,
             self.num_outputs,
             full=self.reduction == "full",
             processes=processes,
+            examples_a_pass=EXAMPLES_A_PASS[self.device.type],
         )
 
     def plan_in_memory(self, num: int, others: int | None) -> Plan:

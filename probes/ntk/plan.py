@@ -17,7 +17,8 @@ from core.errors import InputError
 from probes.ntk.footprint import Footprint
 
 MOST_ROUNDS = 4  # backward passes again and again cost more than tiles, from about here on
-EXAMPLES_A_PASS = 4  # more make a pass no faster on a CPU
+# By kind of device: more make a pass no faster.
+EXAMPLES_A_PASS = {"cpu": 4, "cuda": 32}
 COLUMNS = 1 / 4  # of the gradients that are kept: a third of the rows they meet
 
 
@@ -56,8 +57,10 @@ class Budget:
         *,
         full: bool,
         processes: int = 1,
+        examples_a_pass: int = EXAMPLES_A_PASS["cpu"],
     ) -> None:
         self.total, self.processes = total, processes
+        self.examples_a_pass = examples_a_pass
         self.room = total // processes - need.weights - reserved
         self.need, self.full, self.all_outputs = need, full, num_outputs
         self.num_outputs = num_outputs if full else 1
@@ -100,7 +103,7 @@ class Budget:
         """Rows whose gradients are kept, of `num` examples with `others` or with themselves."""
         stored, passing, capturing = self.need.stored, self.passing, self.capturing
         spare = min((self.room - 2 * stored) // capturing, self.room // 4 // capturing)
-        together = max(1, min(EXAMPLES_A_PASS, spare))
+        together = max(1, min(self.examples_a_pass, spare))
         kept = (self.room - together * capturing) // stored
         if others is None and kept >= num:
             return Plan(num, num, max(1, (self.room - num * stored) // capturing))

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from probes.ntk.factors import Dense, Factor, Outer
 
 WORTH = 8  # cutting patches output by output saves memory only where gradients are far smaller
-PATCHES = 2**20  # numbers in the patches at one time: 4 MB in float32
+PATCHES = {"cpu": 2**20, "cuda": 2**24}  # numbers in the patches at one time: 4 and 64 MB
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Product:
         if not self._is_small(outputs):
             return Outer(_by_example(self.positions(self.x), num_examples), _stacked(outputs))
         _, _, positions, width = outputs[0].shape
-        step = max(1, PATCHES * width // (positions * self.weight.numel()))
+        step = max(1, PATCHES[self.x.device.type] * width // (positions * self.weight.numel()))
         # A few examples at a time: patches are many times the size of what they are cut from.
         inputs = self.x.split(step * (len(self.x) // num_examples))
         parts = zip(inputs, *(output.split(step) for output in outputs), strict=True)
