@@ -149,18 +149,29 @@ def batch_norm(
             "a BatchNorm layer normalises by its batch, so an example has no kernel of its own; "
             "put the model into evaluation mode: model.eval()"
         )
-    options = (training, momentum, eps)
+    scale, shape = torch.rsqrt(running_var + eps), (-1,) + (1,) * (x.ndim - 2)
     uses = []
     if tape.is_weight(weight):
-        shape = (-1,) + (1,) * (x.ndim - 2)
-        kept, mean = tape.keep(x), running_mean.view(shape)
-        scale = torch.rsqrt(running_var + eps).view(shape)
-        normalised = lambda grad: last(grad * ((kept - mean) * scale))
-        uses.append(Elementwise(weight, normalised))  # type: ignore[arg-type]
+        kept = tape.keep((x.detach() - running_mean.view(shape)).mul_(scale.view(shape)))
+        uses.append(Elementwise(weight, lambda grad: last(grad * kept)))  # type: ignore[arg-type]
     if tape.is_weight(bias):
         uses.append(Elementwise(bias, last))  # type: ignore[arg-type]
-    result = tape.constant(func, x, running_mean, running_var, weight, bias, *options)
-    return tape.watch(result, uses)
+    args = (x, running_mean, scale, weight, bias, shape)
+    return tape.watch(tape.constant(_on_statistics, *args), uses)
+
+
+def _on_statistics(
+    x: Tensor,
+    mean: Tensor,
+    scale: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    shape: Sequence[int],
+) -> Tensor:
+    """As one factor and shift a channel, so that autograd keeps no activations for it."""
+    factor = scale if weight is None else scale * weight
+    shift = -mean * factor if bias is None else bias - mean * factor
+    return torch.addcmul(shift.view(shape), x, factor.view(shape))
 
 
 def layer_norm(
