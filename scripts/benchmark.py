@@ -24,8 +24,8 @@ from core.command_line import run
 from core.linearization import Weights, first_order
 from core.models import create_model, float_state, insert_before_classifier
 from finetuning.noise import dropout
+from finetuning.progress import set_training_mode
 from finetuning.tangent import TangentModel
-from finetuning.train import set_training_mode
 from scripts import benchmark_training
 from scripts.benchmark_training import TrainingBenchConfig
 from scripts.timing import ratio

@@ -20,15 +20,9 @@ from core.device import autocast
 from core.loaders import Batch
 from finetuning.batches import training_batches
 from finetuning.config import TrainConfig, resolve
+from finetuning.progress import Progress, set_training_mode, start
 from finetuning.setup import Setup, prepare
-from finetuning.train import (
-    CHECK_LOSS_EVERY,
-    Progress,
-    check_losses,
-    set_training_mode,
-    start,
-    train_step,
-)
+from finetuning.train import CHECK_LOSS_EVERY, check_losses, train_step
 from scripts.timing import alternating, described
 
 

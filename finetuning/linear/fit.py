@@ -22,8 +22,8 @@ from finetuning.batches import StepKeys
 from finetuning.config import TrainConfig
 from finetuning.evaluation import summary
 from finetuning.linear.model import LinearModel
+from finetuning.progress import step_seed
 from finetuning.setup import Setup
-from finetuning.train import step_seed
 
 State = dict[str, Tensor]
 

@@ -15,9 +15,10 @@ from core.errors import InputError
 from core.models import classifier
 from finetuning.batches import training_batches
 from finetuning.config import TrainConfig, resolve
+from finetuning.progress import build_optimizer, set_training_mode, step_seed
 from finetuning.run_folder import read_metrics
 from finetuning.setup import prepare
-from finetuning.train import build_optimizer, set_training_mode, step_seed, train
+from finetuning.train import train
 from tests.finetuning.tiny import assert_same_runs, tiny_config, weights
 
 STATISTICS = "layer4.2.bn3.running_mean"

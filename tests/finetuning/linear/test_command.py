@@ -18,8 +18,8 @@ from finetuning.config import TrainConfig, resolve
 from finetuning.linear.__main__ import fit_linear, initial_model, read_inputs
 from finetuning.linear.config import LinearConfig, resolve_linear, training_config
 from finetuning.linear.fit import fit, predict
+from finetuning.progress import step_seed
 from finetuning.setup import prepare
-from finetuning.train import step_seed
 
 LAYERS = ("layer4.1", "layer4.2")
 
