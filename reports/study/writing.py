@@ -116,7 +116,9 @@ def _subtitle(runs: pd.DataFrame) -> str:
     num = runs.loc[single, "run"].nunique()
     envs, seeds = (runs.loc[single, name].nunique() for name in ("env", "seed"))
     data = ", ".join(sorted(set(runs["dataset"])))
-    return f"{data}: {num} single runs, {envs} environments held out, {seeds} seeds"
+    counts = (num, "single run", ""), (envs, "environment", " held out"), (seeds, "seed", "")
+    words = [f"{n} {what}{'' if n == 1 else 's'}{more}" for n, what, more in counts]
+    return f"{data}: {', '.join(words)}"
 
 
 def _frames(folder: Path) -> list[Attachment]:
