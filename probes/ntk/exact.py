@@ -27,8 +27,9 @@ from core.errors import InputError
 from probes.ntk.capture import Factors, Network, Weights, stream
 from probes.ntk.checks import checked, network_of
 from probes.ntk.examples import Examples
-from probes.ntk.factors import WORKSPACE, Factor, Reduction, concatenate
-from probes.ntk.plan import EXAMPLES_A_PASS, Budget, Plan
+from probes.ntk.factors import Factor, Reduction, concatenate
+from probes.ntk.plan import Budget, Plan
+from probes.ntk.sizes import safe_sizes
 from probes.ntk.tiles import Sums, Tile, num_pairs, place, rows_of_tiles
 
 Method = Literal["auto", "structured", "dense", "reference"]
@@ -141,22 +142,36 @@ class Kernel:
                     bar.update(num_pairs(tile, symmetric=x2 is None))
         return kernels[""] if self.whole else kernels
 
-    def prepare(self, x1: Examples, x2: Examples | None, processes: int = 1) -> None:
-        """Check network and examples, measure what an example takes of each process's memory."""
+    def prepare(
+        self,
+        x1: Examples,
+        x2: Examples | None,
+        processes: int = 1,
+        devices: Collection[torch.device] = (),
+    ) -> None:
+        """Check network and examples, measure what an example takes of each process's memory.
+
+        Args:
+            x1: Examples of the rows.
+            x2: Examples of the columns, if they are others.
+            processes: How many share the memory.
+            devices: Where they compute, if not where the weights are.
+        """
         if len(x1) == 0 or (x2 is not None and len(x2) == 0):
             raise InputError("there are no examples (N = 0); a kernel needs at least one")
         few = self._to_device(x1[:2] if x2 is None else torch.cat([x1[:1], x2[:1]]))
         self.network, self.num_outputs, need = checked(
             self.network, few, self.method, self.directions
         )
+        planned = safe_sizes(devices or [self.device])
         self.budget = Budget(
             self.memory,
-            3 * WORKSPACE[self.device.type] * self.dtype.itemsize,
+            3 * planned.workspace * self.dtype.itemsize,
             need,
             self.num_outputs,
             full=self.reduction == "full",
+            examples_a_pass=planned.examples_a_pass,
             processes=processes,
-            examples_a_pass=EXAMPLES_A_PASS[self.device.type],
         )
 
     def plan_in_memory(self, num: int, others: int | None) -> Plan:

@@ -23,9 +23,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from probes.ntk.sizes import sizes
+
 Reduction = Literal["full", "trace", "diagonal"]
-# Numbers in a temporary of a contraction, by kind of device: 32 and 128 MB in float32.
-WORKSPACE = {"cpu": 2**23, "cuda": 2**25}
 TRAFFIC = 100  # multiply-adds in the time of one number to memory and back, on two cores
 
 
@@ -172,7 +172,7 @@ def _through_gradients(left: Outer, right: Outer, reduction: Reduction) -> Tenso
     """In slabs of the layer's inputs, so that the gradients never stand whole."""
     num, groups, _, num_outputs, o = left.grads.shape
     per_input = max(num, right.grads.shape[0]) * num_outputs * groups * o
-    width = max(1, WORKSPACE[left.grads.device.type] // per_input)
+    width = max(1, sizes(left.grads.device).workspace // per_input)
     pairs = (
         ((slab, slab) for slab in left.slabs(width))
         if right is left
@@ -186,7 +186,7 @@ def _through_grams(left: Outer, right: Outer, reduction: Reduction, grams: Grams
     num, _, t, num_outputs, _ = left.grads.shape
     m, _, s, _ = right.inputs.shape
     outputs = {"full": num_outputs**2, "diagonal": num_outputs, "trace": 1}[reduction]
-    step = max(1, WORKSPACE[left.grads.device.type] // (m * t * s * outputs))
+    step = max(1, sizes(left.grads.device).workspace // (m * t * s * outputs))
     parts = []
     for start in range(0, num, step):
         rows = slice(start, start + step)

@@ -149,29 +149,25 @@ def batch_norm(
             "a BatchNorm layer normalises by its batch, so an example has no kernel of its own; "
             "put the model into evaluation mode: model.eval()"
         )
-    scale, shape = torch.rsqrt(running_var + eps), (-1,) + (1,) * (x.ndim - 2)
+    shape = (-1,) + (1,) * (x.ndim - 2)
+    scale = torch.rsqrt(running_var + eps).view(shape)
+    centred = x - running_mean.view(shape)
     uses = []
     if tape.is_weight(weight):
-        kept = tape.keep((x.detach() - running_mean.view(shape)).mul_(scale.view(shape)))
+        kept = tape.keep(centred.detach() * scale)
         uses.append(Elementwise(weight, lambda grad: last(grad * kept)))  # type: ignore[arg-type]
     if tape.is_weight(bias):
         uses.append(Elementwise(bias, last))  # type: ignore[arg-type]
-    args = (x, running_mean, scale, weight, bias, shape)
-    return tape.watch(tape.constant(_on_statistics, *args), uses)
+    result = tape.constant(_scaled, centred, scale, weight, bias).to(x.dtype)
+    return tape.watch(result, uses)
 
 
-def _on_statistics(
-    x: Tensor,
-    mean: Tensor,
-    scale: Tensor,
-    weight: Tensor | None,
-    bias: Tensor | None,
-    shape: Sequence[int],
-) -> Tensor:
-    """As one factor and shift a channel, so that autograd keeps no activations for it."""
-    factor = scale if weight is None else scale * weight
-    shift = -mean * factor if bias is None else bias - mean * factor
-    return torch.addcmul(shift.view(shape), x, factor.view(shape))
+def _scaled(centred: Tensor, scale: Tensor, weight: Tensor | None, bias: Tensor | None) -> Tensor:
+    """As one factor a channel, so that autograd keeps no activations for it."""
+    factor = scale if weight is None else scale * weight.view_as(scale)
+    if bias is None:
+        return centred * factor
+    return torch.addcmul(bias.view_as(scale), centred, factor)
 
 
 def layer_norm(

@@ -17,8 +17,6 @@ from core.errors import InputError
 from probes.ntk.footprint import Footprint
 
 MOST_ROUNDS = 4  # backward passes again and again cost more than tiles, from about here on
-# By kind of device: more make a pass no faster.
-EXAMPLES_A_PASS = {"cpu": 4, "cuda": 32}
 COLUMNS = 1 / 4  # of the gradients that are kept: a third of the rows they meet
 
 
@@ -56,8 +54,8 @@ class Budget:
         num_outputs: int,
         *,
         full: bool,
+        examples_a_pass: int,
         processes: int = 1,
-        examples_a_pass: int = EXAMPLES_A_PASS["cpu"],
     ) -> None:
         self.total, self.processes = total, processes
         self.examples_a_pass = examples_a_pass
@@ -102,11 +100,11 @@ class Budget:
     def tiles(self, num: int, others: int | None, *, captured: bool = False) -> Plan:
         """Rows whose gradients are kept, of `num` examples with `others` or with themselves."""
         stored, passing, capturing = self.need.stored, self.passing, self.capturing
+        if others is None and num <= (self.room - capturing) // stored:
+            return Plan(num, num, (self.room - num * stored) // capturing)
         spare = min((self.room - 2 * stored) // capturing, self.room // 4 // capturing)
         together = max(1, min(self.examples_a_pass, spare))
         kept = (self.room - together * capturing) // stored
-        if others is None and kept >= num:
-            return Plan(num, num, max(1, (self.room - num * stored) // capturing))
         if self.full or captured or (stored < passing and kept * COLUMNS >= 1):
             width = max(1, int(kept * COLUMNS))
             return Plan(kept - width, width, together)

@@ -116,7 +116,7 @@ def stored_ntk(
     places = [select_device(str(device)) for device in devices or ()]
     workers = _workers(jobs, places)
     kernel = Kernel(network_of(model, params, layer, dtype), outputs, blocks, method, memory)
-    kernel.prepare(x1, x2, workers)
+    kernel.prepare(x1, x2, workers, places)
     problem = Problem(kernel, x1, x2)
     on_disk = problem.keeps_gradients(disk, workers)
     identity = problem.identity(outputs=outputs, layer=layer, method=method)

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from probes.ntk.factors import Dense, Factor, Outer
+from probes.ntk.sizes import sizes
 
 WORTH = 8  # cutting patches output by output saves memory only where gradients are far smaller
-PATCHES = {"cpu": 2**20, "cuda": 2**24}  # numbers in the patches at one time: 4 and 64 MB
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,10 @@ class Product:
         """The gradients of examples, from those of the layer's output, one tensor an output."""
         outputs = [_by_example(self.channels(grad), num_examples) for grad in grads]
         if not self._is_small(outputs):
-            return Outer(_by_example(self.positions(self.x), num_examples), _stacked(outputs))
+            inputs = _by_example(self.positions(self.x), num_examples)
+            return Outer(inputs, torch.stack(outputs, 3))
         _, _, positions, width = outputs[0].shape
-        step = max(1, PATCHES[self.x.device.type] * width // (positions * self.weight.numel()))
+        step = max(1, sizes(self.x.device).patches * width // (positions * self.weight.numel()))
         # A few examples at a time: patches are many times the size of what they are cut from.
         inputs = self.x.split(step * (len(self.x) // num_examples))
         parts = zip(inputs, *(output.split(step) for output in outputs), strict=True)
@@ -155,9 +156,9 @@ def patches_of(
     groups: int,
 ) -> Float[Tensor, "B S T I"]:
     """The patches that a convolution multiplies with its kernel, kernel positions last."""
-    above, below = _padded(padding, kernel_size, dilation)
-    if any(above) or any(below):
-        x = F.pad(x, (above[1], below[1], above[0], below[0]))
+    before, behind = _padded(padding, kernel_size, dilation)
+    if any(before) or any(behind):
+        x = F.pad(x, (before[1], behind[1], before[0], behind[0]))
     patches = _windows(x, kernel_size, stride, dilation)
     return pixels_of(patches.reshape(len(x), -1, *patches.shape[-2:]), groups)
 

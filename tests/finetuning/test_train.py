@@ -12,10 +12,8 @@ from torch.testing import assert_close
 
 from core.checkpoints import read_metadata
 from core.errors import InputError
-from core.models import classifier
 from finetuning.batches import training_batches
 from finetuning.config import TrainConfig, resolve
-from finetuning.progress import build_optimizer, set_training_mode, step_seed
 from finetuning.run_folder import read_metrics
 from finetuning.setup import prepare
 from finetuning.train import train
@@ -84,20 +82,6 @@ def test_the_head_has_its_own_learning_rate(tmp_path: Path, data: Path) -> None:
     assert not torch.equal(after1[GAIN], before[GAIN])
 
 
-def test_every_parameter_is_in_one_group_with_weight_decay(data: Path, tmp_path: Path) -> None:
-    config = resolve(tiny_config(data, tmp_path, head_lr_factor=10, weight_decay=0.25))
-    model = prepare(config).model
-    optimizer = build_optimizer(config, model)
-    body, head = optimizer.param_groups
-
-    assert (body["lr"], head["lr"]) == pytest.approx((1e-2, 1e-1))
-    assert (body["weight_decay"], head["weight_decay"]) == (0.25, 0.25)
-    assert (body["momentum"], body["nesterov"]) == (0.9, False)
-    assert {id(p) for p in head["params"]} == {id(p) for p in classifier(model).parameters()}
-    grouped = [id(p) for p in (*body["params"], *head["params"])]
-    assert sorted(grouped) == sorted(id(p) for p in model.parameters())
-
-
 def test_the_learning_rate_falls_at_its_milestones(tmp_path: Path, data: Path) -> None:
     output = train(tiny_config(data, tmp_path / "r", milestones=(2, 4), lr=1.0, drop_rate=0.0))
 
@@ -117,14 +101,6 @@ def test_frozen_batchnorm_keeps_its_statistics_and_learns_its_gain(
     assert not torch.equal(weights(live)[STATISTICS], weights(live, "init")[STATISTICS])
     for folder in (frozen, live):
         assert not torch.equal(weights(folder)[GAIN], weights(folder, "init")[GAIN])
-
-
-def test_training_mode_leaves_only_batchnorm_behind(data: Path, tmp_path: Path) -> None:
-    model = prepare(resolve(tiny_config(data, tmp_path))).model
-    set_training_mode(model, freeze_bn=True)
-    still = {type(module).__name__ for module in model.modules() if not module.training}
-
-    assert still == {"BatchNorm2d"}
 
 
 def test_a_run_from_scratch_starts_from_random_weights(tmp_path: Path, data: Path) -> None:
@@ -187,12 +163,6 @@ def test_the_seed_decides_everything(tmp_path: Path, data: Path) -> None:
 
     assert_same_runs(one, again)
     assert not torch.equal(weights(one)["fc.weight"], weights(other)["fc.weight"])
-
-
-def test_dropout_draws_fresh_masks_in_every_step_and_run() -> None:
-    seeds = {step_seed(seed, step) for seed in range(20) for step in range(200)}
-
-    assert len(seeds) == 4_000
 
 
 def test_a_finished_run_says_so_and_is_left_alone(

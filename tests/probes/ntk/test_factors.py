@@ -1,5 +1,7 @@
 """Tests for probes/ntk/factors.py: contractions of factors against those of gradients."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from torch.testing import assert_close
 
 from probes.ntk import factors
 from probes.ntk.factors import Grams, Outer, contract
+from probes.ntk.sizes import CPU
 
 EQUATIONS = {"full": "ncp,mdp->ncmd", "trace": "ncp,mcp->nm", "diagonal": "ncp,mcp->nmc"}
 
@@ -59,7 +62,7 @@ def test_contractions_of_any_shape(size: tuple[int, ...], reduction: str, same: 
 def test_both_orders_in_pieces(
     order: str, reduction: str, same: bool, workspace: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(factors, "WORKSPACE", {"cpu": workspace})
+    monkeypatch.setattr(factors, "sizes", lambda _: replace(CPU, workspace=workspace))
     monkeypatch.setattr(factors, "contraction_costs", lambda *_: {order: 0.0})
     left = outer(3, 1, 4, 2, 5, 6)
     right = left if same else outer(2, 1, 4, 2, 5, 6)
@@ -84,7 +87,7 @@ def test_the_cheaper_order_is_chosen(order: str, shape: tuple[int, ...]) -> None
 def test_grams_serve_one_output_after_another(
     workspace: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(factors, "WORKSPACE", {"cpu": workspace})
+    monkeypatch.setattr(factors, "sizes", lambda _: replace(CPU, workspace=workspace))
     monkeypatch.setattr(factors, "contraction_costs", lambda *_: {"grams": 0.0})
     left, right = outer(3, 1, 4, 2, 5, 6), outer(2, 1, 4, 2, 5, 6)
     grams = Grams(2)

@@ -1,6 +1,7 @@
 """Tests for probes/ntk: every way in which a network may use a weight."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional as F
 
 from core.errors import InputError
 from probes.ntk import empirical_ntk
+from probes.ntk.sizes import CPU
 
 
 class Net(nn.Module):
@@ -81,6 +83,23 @@ def weight_norm() -> nn.Module:
     return nn.Sequential(normed(nn.Linear(4, 6)), nn.Tanh(), normed(nn.Linear(6, 3)))
 
 
+def with_statistics(norm: nn.Module) -> nn.Module:
+    norm.running_mean.normal_()  # type: ignore[operator]
+    norm.running_var.uniform_(0.5, 2)  # type: ignore[operator]
+    return norm
+
+
+def without(name: str, norm: nn.Module) -> nn.Module:
+    setattr(norm, name, None)
+    return with_statistics(norm)
+
+
+def channels_last(groups: int) -> nn.Module:
+    body = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, groups=groups), nn.Tanh(), head(8))
+    run = lambda m, x: m.body(x.to(memory_format=torch.channels_last))
+    return Net(run, body=body)
+
+
 def standardised(m: Any, x: Tensor) -> Tensor:  # ruff: ignore[any-type]
     w = m.conv.weight
     w = (w - w.mean((1, 2, 3), keepdim=True)) / w.std((1, 2, 3), keepdim=True) * m.gain
@@ -104,7 +123,13 @@ COVERED = {
         lambda: nn.Sequential(nn.Conv2d(4, 8, (3, 5), padding="same"), nn.Tanh(), head(8)),
         (4, 7, 6),
     ),
+    "same, even": Case(
+        lambda: nn.Sequential(nn.Conv2d(4, 8, (2, 4), padding="same"), nn.Tanh(), head(8)),
+        (4, 7, 6),
+    ),
     "valid": conv(padding="valid"),
+    "channels last": Case(lambda: channels_last(groups=1), (4, 7, 6)),
+    "channels last, groups": Case(lambda: channels_last(groups=2), (4, 7, 6)),
     "reflect": conv(padding=1, padding_mode="reflect"),
     "circular": conv(padding=1, padding_mode="circular", groups=2),
     "conv1d": Case(
@@ -157,7 +182,25 @@ COVERED = {
         shift=randn(5, 4),
     ),
     "matrix": tokens(lambda m, x: (x @ m.p).tanh().mean(1), p=randn(4, 3)),
-    "batch norm": after_conv(lambda: nn.BatchNorm2d(4)),
+    "batch norm": after_conv(lambda: with_statistics(nn.BatchNorm2d(4))),
+    "batch norm that only shifts": after_conv(lambda: without("weight", nn.BatchNorm2d(4))),
+    "batch norm that only scales": after_conv(lambda: without("bias", nn.BatchNorm2d(4))),
+    "batch norm without either": after_conv(
+        lambda: with_statistics(nn.BatchNorm2d(4, affine=False))
+    ),
+    "batch norm of vectors": Case(
+        lambda: nn.Sequential(nn.Linear(4, 5), with_statistics(nn.BatchNorm1d(5)), nn.Tanh()), (4,)
+    ),
+    "batch norm along one dimension": tokens(
+        lambda m, x: m.norm(m.fc(x)).tanh().mean(1),
+        fc=linear,
+        norm=lambda: with_statistics(nn.BatchNorm1d(5)),
+    ),
+    "batch norm twice": tokens(
+        lambda m, x: m.norm(m.norm(m.fc(x)).tanh()).mean(1),
+        fc=linear,
+        norm=lambda: with_statistics(nn.BatchNorm1d(5)),
+    ),
     "group norm": after_conv(lambda: nn.GroupNorm(2, 4)),
     "layer norm": after_conv(lambda: nn.LayerNorm((4, 4, 4))),
     "instance norm": after_conv(lambda: nn.GroupNorm(4, 4)),
@@ -281,6 +324,7 @@ def check(case: Case, num: int, method: str = "auto") -> None:
             assert (found - expected).norm() < 1e-10 * expected.norm()
 
 
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel:UserWarning")
 @pytest.mark.parametrize("name", COVERED)
 def test_what_has_a_rule(name: str) -> None:
     check(COVERED[name], 4, "structured")
@@ -296,3 +340,9 @@ def test_what_has_no_rule_is_found_and_right(name: str) -> None:
     check(DENSE[name], 4)
     with pytest.raises(InputError, match="structured method does not know how"):
         check(DENSE[name], 4, "structured")
+
+
+@pytest.mark.parametrize("name", ["dilation", "depthwise", "channels last, groups"])
+def test_patches_a_few_examples_at_a_time(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("probes.ntk.uses.sizes", lambda _: replace(CPU, patches=1))
+    check(COVERED[name], 4, "structured")
