@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import Module
 
+from core.errors import InputError
 from core.models import weight_groups
 from probes.ntk.factors import Dense, Factor
 from probes.ntk.tape import Tape
@@ -45,8 +46,17 @@ class Network:
     dense: frozenset[str] = frozenset()
 
     def groups(self, blocks: bool | Mapping[str, str]) -> dict[str, str]:
-        """The group of every weight: all in one, by residual block, or as given."""
+        """The group of every weight: all in one, by residual block, or as given.
+
+        Raises:
+            InputError: If a weight is in none of the given ones.
+        """
         if isinstance(blocks, Mapping):
+            if left_out := self.weights.keys() - blocks.keys():
+                raise InputError(
+                    f"blocks has no group for {len(left_out)} weights, such as {min(left_out)}; "
+                    "a group for every weight was expected"
+                )
             return {name: blocks[name] for name in self.weights}
         if not blocks:
             return dict.fromkeys(self.weights, "")

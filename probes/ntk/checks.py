@@ -1,7 +1,7 @@
 """What a network must be for its kernel to be computed, and whether it was computed rightly."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -11,7 +11,7 @@ from torch.nn import Module
 from core.errors import InputError
 from core.models import capture as capture_outputs
 from core.models import features_and_logits
-from probes.ntk.capture import Factors, Network, Weights, one_by_one
+from probes.ntk.capture import Factors, Network, Weights, capture, one_by_one
 from probes.ntk.factors import contract
 from probes.ntk.footprint import Footprint, measured
 
@@ -109,7 +109,9 @@ def checked(
         raise InputError(f"the output is {found}; a matrix of {len(x)} examples x C was expected")
     if not outputs.isfinite().all():
         raise InputError("the network's output is NaN or infinite at these weights and examples")
-    outputs = outputs if directions is None else outputs @ directions
+    if directions is not None:
+        check_directions(directions, outputs.shape[1])
+        outputs = outputs @ directions
     num = outputs.shape[1]
     if method == "dense":
         network = replace(network, dense=frozenset(network.weights))
@@ -120,7 +122,13 @@ def checked(
     factors, need = measured(network, x, direction, num, unknown)
     if method in ("dense", "reference"):
         return network, num, need
-    wrong = unknown | mistaken(network, x, direction, factors)
+    if direction.dtype.itemsize < torch.float32.itemsize:  # whose rounding looks like a mistake
+        network32, x32, direction = in_single(network), _single(x), direction.float()
+        factors = capture(network32, x32, direction)
+        wrong = unknown | mistaken(network32, x32, direction, factors)
+    else:
+        wrong = unknown | mistaken(network, x, direction, factors)
+    del factors
     if wrong and method == "structured":
         raise InputError(
             f"the structured method does not know how {type(network.model).__name__} uses "
@@ -133,7 +141,48 @@ def checked(
             type(network.model).__name__,
             ", ".join(sorted(wrong)[:3]),
         )
-    return replace(network, dense=frozenset(wrong)), num, need
+        network = replace(network, dense=frozenset(wrong))
+        need = measured(network, x, direction.to(outputs), num, set())[1]
+    return network, num, need
+
+
+def check_known(name: str, value: str, known: Sequence[str]) -> None:
+    """Refuse a word that is not in a list.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if value not in known:
+        raise InputError(f"{name} is '{value}'; expected one of {', '.join(known)}")
+
+
+def check_directions(directions: Tensor, num_outputs: int) -> None:
+    """Refuse what is no matrix of combinations of outputs.
+
+    Raises:
+        InputError: If it is none.
+    """
+    shape = tuple(directions.shape)
+    if directions.ndim != 2 or shape[0] != num_outputs or not shape[1]:
+        raise InputError(
+            f"outputs is a tensor of shape {shape}; a matrix of {num_outputs} outputs x R "
+            "combinations was expected"
+        )
+    if not directions.isfinite().all():
+        raise InputError("outputs holds NaN or infinity; finite combinations were expected")
+
+
+def in_single(network: Network) -> Network:
+    """The same network in single precision."""
+    weights, others = (
+        {name: _single(tensor) for name, tensor in tensors.items()}
+        for tensors in (network.weights, network.others)
+    )
+    return replace(network, weights=weights, others=others)
+
+
+def _single(x: Tensor) -> Tensor:
+    return x.float() if x.is_floating_point() else x
 
 
 def _two_with_noise(x: Tensor) -> Tensor:

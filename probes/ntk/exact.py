@@ -12,7 +12,7 @@ References:
 import copy
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -25,7 +25,7 @@ from core.command_line import parse_bytes
 from core.device import full_precision
 from core.errors import InputError
 from probes.ntk.capture import Factors, Network, Weights, stream
-from probes.ntk.checks import checked, network_of
+from probes.ntk.checks import check_known, checked, network_of
 from probes.ntk.examples import Examples
 from probes.ntk.factors import Factor, Reduction, concatenate
 from probes.ntk.plan import Budget, Plan
@@ -37,6 +37,7 @@ Read = Callable[[int, slice], Factors]
 DEFAULT_MEMORY = "2GB"
 
 
+@torch.inference_mode(False)
 @full_precision()
 def empirical_ntk(
     model: Module,
@@ -73,7 +74,8 @@ def empirical_ntk(
             gradient where that is larger; `dense` differentiates example by example; `reference`
             contracts whole Jacobians by `torch.func`. `auto` is structured, and dense for the
             weights that it does not know.
-        memory: Bytes, or a text such as `2GB`, for all but the result.
+        memory: Bytes, or a text such as `2GB`, for all but the result and the check of every
+            call, which holds two gradients of all weights.
         dtype: Precision of the network; that of `params` unless given. Sums over layers are
             always float64.
         progress: Show a bar.
@@ -83,7 +85,8 @@ def empirical_ntk(
 
     Raises:
         InputError: If the model is in training mode, has no matrix as output, or holds weights
-            that are no finite numbers; if there are no examples; if `memory` does not hold one
+            that are no finite numbers; if an argument is none of those above; if there are no
+            examples, or gradients of one are not finite; if `memory` does not hold one
             pair, with the smallest budget that does; if `structured` is asked for and does not
             know every weight.
 
@@ -113,6 +116,9 @@ class Kernel:
         memory: int | str | None,
     ) -> None:
         some = next(iter(network.weights.values()))
+        check_known("method", method, get_args(Method))
+        if not isinstance(outputs, Tensor):
+            check_known("outputs", outputs, get_args(Reduction))
         self.method, self.network = method, network
         self.directions = outputs.to(some) if isinstance(outputs, Tensor) else None
         self.reduction: Reduction = "full" if isinstance(outputs, Tensor) else outputs  # type: ignore[assignment]
@@ -120,6 +126,8 @@ class Kernel:
         self.whole = blocks is False
         budget = DEFAULT_MEMORY if memory is None else memory
         self.memory = parse_bytes(budget) if isinstance(budget, str) else budget
+        if self.memory <= 0:
+            raise InputError(f"memory is {self.memory}; a positive number of bytes was expected")
         self.dtype, self.device = some.dtype, some.device
 
     def compute(
@@ -159,6 +167,11 @@ class Kernel:
         """
         if len(x1) == 0 or (x2 is not None and len(x2) == 0):
             raise InputError("there are no examples (N = 0); a kernel needs at least one")
+        if x2 is not None and x1[:1].shape[1:] != x2[:1].shape[1:]:
+            raise InputError(
+                f"an example of x2 is {tuple(x2[:1].shape[1:])}, one of x1 "
+                f"{tuple(x1[:1].shape[1:])}; examples of one shape were expected"
+            )
         few = self._to_device(x1[:2] if x2 is None else torch.cat([x1[:1], x2[:1]]))
         self.network, self.num_outputs, need = checked(
             self.network, few, self.method, self.directions

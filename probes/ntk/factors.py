@@ -26,6 +26,7 @@ from torch import Tensor
 from probes.ntk.sizes import sizes
 
 Reduction = Literal["full", "trace", "diagonal"]
+LONGEST = 2**20  # numbers that are summed in the precision of the network
 TRAFFIC = 100  # multiply-adds in the time of one number to memory and back, on two cores
 
 
@@ -44,6 +45,10 @@ class Dense:
         """Itself."""
         return self
 
+    def single(self) -> "Dense":
+        """In single precision at least, in which products neither overflow nor round away."""
+        return Dense(_single(self.rows))
+
     def output(self, c: int) -> "Dense":
         """The gradients of one output."""
         return Dense(self.rows[:, c : c + 1])
@@ -60,6 +65,10 @@ class Outer:
     def nbytes(self) -> int:
         """Memory of both factors."""
         return self.inputs.nbytes + self.grads.nbytes
+
+    def single(self) -> "Outer":
+        """In single precision at least, in which products neither overflow nor round away."""
+        return Outer(_single(self.inputs), _single(self.grads))
 
     def dense(self) -> Dense:
         """The gradients, O x I weights of one group after the other."""
@@ -84,6 +93,10 @@ class Outer:
 Factor = Dense | Outer
 
 
+def _single(x: Tensor) -> Tensor:
+    return x.float() if x.dtype.itemsize < torch.float32.itemsize else x
+
+
 def concatenate(factors: list[Factor]) -> Factor:
     """The examples of several factors of one weight, in order."""
     if len(factors) == 1:
@@ -106,6 +119,8 @@ def contract(
             `trace` sums over them (N, M).
         grams: Where the same inputs meet the gradients of several outputs in turn.
     """
+    same, left = right is left, left.single()
+    right = left if same else right.single()
     if isinstance(left, Dense) or isinstance(right, Dense):
         return _dense_product(left.dense(), right.dense(), reduction)
     grams = Grams() if grams is None else grams
@@ -218,7 +233,12 @@ def _weighed(
 
 
 def _dense_product(left: Dense, right: Dense, reduction: Reduction) -> Tensor:
-    a, b = left.rows, right.rows
+    """In pieces, since single precision loses digits in sums of very many numbers."""
+    pieces = zip(left.rows.split(LONGEST, 2), right.rows.split(LONGEST, 2), strict=True)
+    return torch.stack([_product(a, b, reduction) for a, b in pieces]).sum(0)
+
+
+def _product(a: Float[Tensor, "N C P"], b: Float[Tensor, "M C P"], reduction: Reduction) -> Tensor:
     if reduction == "trace":
         return (a.flatten(1) @ b.flatten(1).t()).double()
     if reduction == "diagonal":

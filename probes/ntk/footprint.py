@@ -8,6 +8,7 @@ from torch.autograd.graph import saved_tensors_hooks
 from probes.ntk.capture import Factors, Network, capture
 from probes.ntk.factors import Outer
 from probes.ntk.tape import Tape
+from probes.ntk.uses import Product
 
 
 @dataclass(frozen=True)
@@ -19,12 +20,14 @@ class Footprint:
         activations: Of one example on its way through the network.
         gradients: Of what each weight receives of one example and output on the way back.
         stored: Of the factors of one example, of all its outputs.
+        patches: Of the largest patches of one example, which are not cut further.
     """
 
     weights: int
     activations: int
     gradients: dict[str, int]
     stored: int
+    patches: int
 
 
 def measured(
@@ -42,12 +45,15 @@ def measured(
         return tensor
 
     gradients = dict.fromkeys(network.weights, 0)
+    patches = [0]
 
     def inspect(tape: Tape) -> None:
         for kept in tape.kept():
             save(kept)
         for use, received in tape.uses:
             kept = [use.early(grad, len(x)) or grad for grad in received.values()]
+            if isinstance(use, Product):
+                patches.extend(use.patch_bytes(grad) // len(x) for grad in received.values())
             for name in tape.names[use.weight]:
                 gradients[name] += sum(part.nbytes for part in kept) // len(x)
 
@@ -63,9 +69,12 @@ def measured(
         for f in factors.values()
     )
     num = len(x)
+    # Gradients of these come of all outputs at once, before all others.
+    dense = num_outputs * sum(factors[name].nbytes for name in network.dense)
     return factors, Footprint(
         weights=sum(w.nbytes for w in weights),
-        activations=(sum(saved.values()) + x.nbytes) // num,
+        activations=(sum(saved.values()) + x.nbytes + dense) // num,
         gradients=gradients,
         stored=stored // num,
+        patches=max(patches),
     )

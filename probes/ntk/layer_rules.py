@@ -147,7 +147,8 @@ def batch_norm(
     if training or running_mean is None or running_var is None:
         raise InputError(
             "a BatchNorm layer normalises by its batch, so an example has no kernel of its own; "
-            "put the model into evaluation mode: model.eval()"
+            "put the model into evaluation mode, model.eval(), with layers that track running "
+            "statistics"
         )
     shape = (-1,) + (1,) * (x.ndim - 2)
     scale = torch.rsqrt(running_var + eps).view(shape)

@@ -43,6 +43,7 @@ class NTKOperator(LinearOperator):
         array([1., 2.])
     """
 
+    @torch.inference_mode(False)
     def __init__(
         self,
         model: Module,
@@ -55,6 +56,8 @@ class NTKOperator(LinearOperator):
     ) -> None:
         if len(x) == 0:
             raise InputError("there are no examples (N = 0); a kernel needs at least one")
+        if batch_size < 1:
+            raise InputError(f"batch_size is {batch_size}; a positive number was expected")
         network = network_of(model, params, layer, dtype)
         some = next(iter(network.weights.values()))
         self.x = x.to(some.device, some.dtype if x.is_floating_point() else None)
@@ -64,6 +67,7 @@ class NTKOperator(LinearOperator):
         size = len(x) * self.num_outputs
         super().__init__(np.float64, (size, size))
 
+    @torch.inference_mode(False)
     @full_precision()
     def jacobian_product(self, tangent: Weights) -> Float[Tensor, "N C"]:
         """J v, for a tangent with the names and shapes of the weights."""
@@ -75,6 +79,7 @@ class NTKOperator(LinearOperator):
         ]
         return torch.cat(products)
 
+    @torch.inference_mode(False)
     @full_precision()
     def transposed_product(self, cotangent: Float[Tensor, "N C"]) -> Weights:
         """J^T u, as a dictionary with the names and shapes of the weights."""

@@ -59,7 +59,7 @@ class Budget:
     ) -> None:
         self.total, self.processes = total, processes
         self.examples_a_pass = examples_a_pass
-        self.room = total // processes - need.weights - reserved
+        self.room = total // processes - need.weights - need.patches - reserved
         self.need, self.full, self.all_outputs = need, full, num_outputs
         self.num_outputs = num_outputs if full else 1
         gradients = sum(need.gradients.values())

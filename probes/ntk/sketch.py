@@ -26,7 +26,7 @@ References:
 
 import hashlib
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -37,12 +37,13 @@ from tqdm import tqdm
 from core.device import full_precision
 from core.errors import InputError
 from probes.ntk.capture import Weights, stream
-from probes.ntk.checks import checked, network_of
+from probes.ntk.checks import check_known, checked, network_of
 from probes.ntk.factors import Dense, Factor, Outer
 
 Kind = Literal["kronecker", "count"]
 
 
+@torch.inference_mode(False)
 @full_precision()
 def sketched_features(
     model: Module,
@@ -74,10 +75,13 @@ def sketched_features(
         progress: Show a bar.
 
     Raises:
-        InputError: As `empirical_ntk`, or if `num_features` is not positive.
+        InputError: As `empirical_ntk`; if there is no such kind; or if a number is not positive.
     """
-    if num_features < 1:
-        raise InputError(f"num_features is {num_features}; a positive number was expected")
+    check_known("kind", kind, get_args(Kind))
+    numbers = {"num_features": num_features, "replicates": replicates, "batch_size": batch_size}
+    for name, value in numbers.items():
+        if value < 1:
+            raise InputError(f"{name} is {value}; a positive number was expected")
     if len(x) == 0:
         raise InputError("there are no examples (N = 0); features need at least one")
     network = network_of(model, params, layer, dtype)

@@ -50,6 +50,7 @@ SMALL = 128  # examples: a kernel that is computed again rather than continued
 READ_AT_ONCE = 16  # examples
 
 
+@torch.inference_mode(False)
 @full_precision()
 def stored_ntk(
     model: Module,
@@ -114,11 +115,12 @@ def stored_ntk(
     output = Path(output)
     folder = partial_folder(output)
     places = [select_device(str(device)) for device in devices or ()]
+    room = parse_bytes(disk) if isinstance(disk, str) else disk
     workers = _workers(jobs, places)
     kernel = Kernel(network_of(model, params, layer, dtype), outputs, blocks, method, memory)
     kernel.prepare(x1, x2, workers, places)
     problem = Problem(kernel, x1, x2)
-    on_disk = problem.keeps_gradients(disk, workers)
+    on_disk = problem.keeps_gradients(room, workers)
     identity = problem.identity(outputs=outputs, layer=layer, method=method)
     kernel.plan = problem.opened(output, identity, workers, on_disk=on_disk)
     factors = FactorFiles(folder / "factors", kernel.plan.width) if on_disk else None
@@ -200,11 +202,11 @@ class Problem:
             **{name: text_digest(option) for name, option in options.items()},
         }
 
-    def keeps_gradients(self, disk: int | str, workers: int) -> bool:
+    def keeps_gradients(self, disk: int, workers: int) -> bool:
         """Whether the gradients of all examples lie on the disk; a small kernel needs none."""
         if self.kernel.method == "reference" or self.at_once(workers) is not None:
             return False
-        if self.factor_bytes <= (parse_bytes(disk) if isinstance(disk, str) else disk):
+        if self.factor_bytes <= disk:
             return True
         needed = self.factor_bytes / 1e9 + 1
         log.info("gradients need disk='%.0fGB' to be computed once", needed)

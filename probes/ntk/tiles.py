@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from core.errors import InputError
 from probes.ntk.factors import Factor, Grams, Reduction, contract
 
 
@@ -80,7 +81,18 @@ class Sums:
 
 
 def place(kernel: Tensor, tile: Tile, part: Tensor, *, mirrored: bool) -> None:
-    """Write a tile into the kernel, and its mirror image into a symmetric one."""
+    """Write a tile into the kernel, and its mirror image into a symmetric one.
+
+    Raises:
+        InputError: If a value is no finite number.
+    """
+    if not part.isfinite().all():
+        raise InputError(
+            f"the kernel of examples {tile.rows.start} to {tile.rows.stop} with "
+            f"{tile.cols.start} to {tile.cols.stop} holds NaN or infinity; finite numbers were "
+            "expected: leave out the examples at which the network gives them, or choose a dtype "
+            "whose range holds its gradients"
+        )
     axis = 2 if kernel.ndim == 4 else 1
     turned = part.permute(2, 3, 0, 1) if kernel.ndim == 4 else part.transpose(0, 1)
     if mirrored and tile.rows == tile.cols:

@@ -50,6 +50,11 @@ class Product:
         inputs = _by_example(self.positions(x), len(outputs[0]))
         return Outer(inputs, _stacked(outputs)).dense().rows
 
+    def patch_bytes(self, grad: Tensor) -> int:
+        """Bytes of what all positions meet, from the gradient of the layer's output."""
+        rows, _, positions, width = self.channels(grad).shape
+        return rows * positions * (self.weight.numel() // width) * grad.itemsize
+
     def _is_small(self, outputs: list[Float[Tensor, "N S T O"]]) -> bool:
         """Whether gradients are smaller, or nearly, than factors: they are then formed once."""
         _, groups, positions, width = outputs[0].shape

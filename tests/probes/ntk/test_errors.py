@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch.nn import Module
 
 from core.errors import InputError
 from probes.ntk import NTKOperator, empirical_ntk, estimated_kernel, sketched_features
+from probes.ntk.checks import check_directions, check_known
 
 CALLS = [empirical_ntk, NTKOperator, sketched_features]
 every_call = pytest.mark.parametrize("call", CALLS)
@@ -150,3 +152,66 @@ def test_one_replicate_has_no_standard_error() -> None:
     features = sketched_features(mlp(), dict(mlp().named_parameters()), torch.randn(2, 3))
     with pytest.raises(InputError, match="one replicate has no standard error.*replicates=2"):
         estimated_kernel(features)
+
+
+OUTPUTS = r"a matrix of 2 outputs x R combinations"
+ARGUMENTS = {
+    "rows": ({"outputs": torch.eye(3)}, rf"outputs is a tensor of shape \(3, 3\); {OUTPUTS}"),
+    "no combination": ({"outputs": torch.ones(2, 0)}, rf"of shape \(2, 0\); {OUTPUTS}"),
+    "NaN": ({"outputs": torch.full((2, 1), torch.nan)}, "outputs holds NaN or infinity; finite"),
+    "blocks": ({"blocks": {"0.weight": "a"}}, r"no group for 3 weights, such as 0\.bias"),
+    "other shape": ({"x2": torch.randn(2, 4)}, r"an example of x2 is \(4,\), one of x1 \(3,\)"),
+    "memory": ({"memory": -5}, "memory is -5; a positive number of bytes was expected"),
+}
+
+
+@pytest.mark.parametrize("case", ARGUMENTS)
+def test_wrong_arguments(case: str) -> None:
+    options, message = ARGUMENTS[case]
+    with pytest.raises(InputError, match=message):
+        compute(empirical_ntk, mlp(), **options)
+
+
+def test_a_vector_is_no_matrix_of_combinations() -> None:
+    with pytest.raises(InputError, match=rf"outputs is a tensor of shape \(2,\); {OUTPUTS}"):
+        check_directions(torch.ones(2), 2)
+
+
+def test_words_are_those_of_a_list() -> None:
+    with pytest.raises(InputError, match="kind is 'foo'; expected one of count, kronecker"):
+        check_known("kind", "foo", ["count", "kronecker"])
+
+
+@pytest.mark.parametrize("name", ["num_features", "replicates", "batch_size"])
+def test_numbers_of_a_sketch_are_positive(name: str) -> None:
+    with pytest.raises(InputError, match=f"{name} is 0; a positive number was expected"):
+        compute(sketched_features, mlp(), **{name: 0})
+
+
+@pytest.mark.parametrize("memory", ["1GB", "least"])
+def test_an_example_that_is_no_number_is_said(memory: str) -> None:
+    x = torch.randn(5, 3)
+    x[3] = torch.nan
+    with pytest.raises(InputError, match="holds NaN or infinity; finite numbers"):
+        compute(empirical_ntk, mlp(), x, memory=least() if memory == "least" else memory)
+
+
+def least() -> str:
+    """The smallest budget that is enough, as the error names it."""
+    with pytest.raises(InputError) as caught:
+        compute(empirical_ntk, mlp(), memory=1)
+    return re.findall(r"give at least (\S+)", str(caught.value))[0]
+
+
+def test_derivatives_in_inference_mode() -> None:
+    model, x = mlp(), torch.randn(3, 3)
+    truth = compute(empirical_ntk, model, x)
+    with torch.inference_mode():
+        found = compute(empirical_ntk, model, x.clone())
+        operator = compute(NTKOperator, model, x)
+        compute(sketched_features, model, x)
+    assert isinstance(truth, Tensor)
+    torch.testing.assert_close(found, truth)
+    assert isinstance(operator, NTKOperator)
+    columns = torch.from_numpy(operator @ np.eye(6)).view(3, 2, 3, 2)
+    torch.testing.assert_close(columns, truth, rtol=1e-5, atol=1e-6)

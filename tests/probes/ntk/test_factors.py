@@ -112,3 +112,21 @@ def test_examples_can_be_joined() -> None:
     mixed = [parts[0], parts[1].dense()]
     assert_close(factors.concatenate(parts).dense().rows, gradients(whole))  # type: ignore[arg-type]
     assert_close(factors.concatenate(mixed).dense().rows, gradients(whole))  # type: ignore[arg-type]
+
+
+def test_long_sums_keep_their_digits() -> None:
+    rows = torch.rand(1, 1, 30_000_000)
+    found = contract(factors.Dense(rows), factors.Dense(rows), "trace")
+    assert_close(found[0, 0], rows.double().square().sum(), rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.half, torch.bfloat16])
+@pytest.mark.parametrize("order", ["gradients", "grams"])
+def test_half_precision_does_not_overflow(
+    order: str, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(factors, "contraction_costs", lambda *_: {order: 0.0})
+    factor = outer(3, 1, 4, 2, 5, 6)
+    half = Outer((100 * factor.inputs).to(dtype), (100 * factor.grads).to(dtype))
+    exact = Outer(half.inputs.double(), half.grads.double())
+    assert_close(contract(half, half, "trace"), contract(exact, exact, "trace"), rtol=1e-4, atol=1)
