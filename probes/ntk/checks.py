@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 from torch.nn import Module
 
@@ -102,13 +103,7 @@ def checked(
         InputError: If the output is no matrix or not finite, or `structured` does not suffice.
     """
     x = _two_with_noise(x)
-    with torch.no_grad():
-        outputs = network.outputs(network.weights, x)
-    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
-        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise InputError(f"the output is {found}; a matrix of {len(x)} examples x C was expected")
-    if not outputs.isfinite().all():
-        raise InputError("the network's output is NaN or infinite at these weights and examples")
+    outputs = checked_outputs(network, x)
     if directions is not None:
         check_directions(directions, outputs.shape[1])
         outputs = outputs @ directions
@@ -123,9 +118,8 @@ def checked(
     if method in ("dense", "reference"):
         return network, num, need
     if direction.dtype.itemsize < torch.float32.itemsize:  # whose rounding looks like a mistake
-        network32, x32, direction = in_single(network), _single(x), direction.float()
-        factors = capture(network32, x32, direction)
-        wrong = unknown | mistaken(network32, x32, direction, factors)
+        exact = in_single(network), _single(x), direction.float()
+        wrong = unknown | mistaken(*exact, capture(*exact))
     else:
         wrong = unknown | mistaken(network, x, direction, factors)
     del factors
@@ -142,8 +136,24 @@ def checked(
             ", ".join(sorted(wrong)[:3]),
         )
         network = replace(network, dense=frozenset(wrong))
-        need = measured(network, x, direction.to(outputs), num, set())[1]
+        need = measured(network, x, direction, num, set())[1]
     return network, num, need
+
+
+def checked_outputs(network: Network, x: Tensor) -> Float[Tensor, "N C"]:
+    """The outputs at some examples.
+
+    Raises:
+        InputError: If they are no matrix or not finite.
+    """
+    with torch.no_grad():
+        outputs = network.outputs(network.weights, x)
+    if not isinstance(outputs, Tensor) or outputs.ndim != 2 or len(outputs) != len(x):
+        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise InputError(f"the output is {found}; a matrix of {len(x)} examples x C was expected")
+    if not outputs.isfinite().all():
+        raise InputError("the network's output is NaN or infinite at these weights and examples")
+    return outputs
 
 
 def check_known(name: str, value: str, known: Sequence[str]) -> None:
