@@ -57,8 +57,25 @@ def environments(config: StudyConfig) -> tuple[str, ...]:
 def plan(config: StudyConfig, envs: Sequence[str]) -> list[Planned]:
     """All runs, each with a folder of its own; those that are slow come first."""
     planner = _Planner(config)
-    planned = [one for env in envs for seed in planner.seeds for one in planner.runs(env, seed)]
+    seeds = seeds_of(config, envs)
+    planned = [one for env in envs for seed in seeds[env] for one in planner.runs(env, seed)]
     return sorted(planned, key=lambda one: one.group != "tangent")
+
+
+def seeds_of(config: StudyConfig, envs: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """Seeds by environment: those asked for in the first, as many further ones in each other.
+
+    A seed used in two environments would have the same classifier, hold-out and masks in both, so
+    that what it does to one may be what it does to the other: with seeds of their own,
+    environments are independent draws.
+
+    Example:
+        >>> seeds_of(StudyConfig(seeds=(0, 2)), ("ink", "photo"))
+        {'ink': (0, 2), 'photo': (3, 5)}
+    """
+    seeds = settled(config).seeds
+    apart = max(seeds) + 1
+    return {env: tuple(s + i * apart for s in seeds) for i, env in enumerate(envs)}
 
 
 class _Planner:
@@ -67,7 +84,6 @@ class _Planner:
     def __init__(self, config: StudyConfig) -> None:
         self.config, self.scale = settled(config), config.scale
         self.base, self.poorer = base_run(config), config.poorer_weights
-        self.seeds = self.config.seeds
 
     def runs(self, env: str, seed: int) -> Iterator[Planned]:
         """All groups."""
