@@ -1,15 +1,20 @@
 r"""What varies between runs: the clusters that a hierarchical bootstrap draws again.
 
 Environments are fixed: a study asks about these, not about a population of environments. Cells of
-hyper-parameters are a sample, and so are seeds and splits within a cell. Runs of one cell move
-together, so that the cell is drawn as a whole, all its seeds with it: the variance between the
-means of cells holds that of their seeds already, and drawing seeds again within the cells that
-were drawn would count it twice.
+hyper-parameters are a sample, and so are seeds and splits. Runs of one cell move together, so that
+the cell is drawn as a whole, all its runs with it.
 
-A cell is the same cell in every environment: where a large learning rate suits one environment it
-may suit all of them. Cells are therefore drawn once for all environments, and an interval over
-two cells is wide, as it should be. Intervals that let every environment draw cells for itself are
-narrower, and wrong where cells act alike (docs/coverage.md has the numbers).
+Runs of one seed and split move together, too, where the same seed runs in several cells: its
+hold-out, its classifier and its batches are those of all of them, and what they do does not cancel
+in a mean over cells. Cells and seeds are then crossed, and the error is that of two ways of
+drawing, the sum of both. Where every cell has seeds of its own, the variance between the means of
+cells holds that of their seeds already, and cells alone are drawn.
+
+What has the same name is the same draw in every environment: where a large learning rate suits one
+environment it may suit all of them, and a seed used in all of them has the same classifier there.
+Such cells and seeds are drawn once for all environments, and an interval over two of them is wide,
+as it should be; seeds with names of their own in every environment are drawn by environment.
+Intervals that ignore any of this are narrower, and wrong (docs/coverage.md has the numbers).
 
 Where cells do not vary the seeds do, and the interval holds for the one cell there is; where
 nothing varies there is no interval. The reason is part of the result.
@@ -20,6 +25,8 @@ References:
     | Bootstrap Methods and their Application (Davison & Hinkley, 1997), section 3.8
     | Bootstrapping clustered data (Field & Welsh, 2007)
     | https://doi.org/10.1111/j.1467-9868.2007.00593.x
+    | Robust Inference with Multiway Clustering (Cameron, Gelbach & Miller, 2011)
+    | https://doi.org/10.1198/jbes.2010.07136
 """
 
 from collections.abc import Sequence
@@ -29,12 +36,40 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 Level = Literal["cells", "seeds"]
 
 PLACE = ["dataset", "env"]
 CELL = [*PLACE, "cell"]
 RUN = [*CELL, "seed", "split"]
+SEED = ["dataset", "seed", "split"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Way:
+    """One way in which rows are drawn together.
+
+    Attributes:
+        cluster: Cluster of every row, numbered from 0.
+        stratum: Stratum of every row, numbered from 0; clusters are drawn within it.
+    """
+
+    cluster: Int[np.ndarray, " N"]
+    stratum: Int[np.ndarray, " N"]
+
+    @property
+    def stratum_of_clusters(self) -> Int[np.ndarray, " _"]:
+        """Stratum of every cluster."""
+        stratum = np.empty(int(self.cluster.max()) + 1, np.int64)
+        stratum[self.cluster] = self.stratum
+        return stratum
+
+    @property
+    def sizes(self) -> Int[np.ndarray, " _"]:
+        """Clusters of each stratum."""
+        return np.bincount(self.stratum_of_clusters)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,29 +77,26 @@ class Clusters:
     """What is drawn together, and from among what.
 
     Attributes:
-        cluster: Cluster of every row, numbered from 0.
-        stratum: Stratum of every row; clusters are drawn within it.
+        ways: Cells, seeds, or both, one after the other; none where nothing varies.
         weight: Weight of every row in a mean in which environments count alike, cells within
             environments, and runs within cells; the weights sum to one.
         level: Weighted means of these groups of rows are fixed: environments where cells vary,
             cells where only seeds do.
-        varies: `cells`, `seeds`, or nothing.
+        varies: `cells`, `seeds`, `cells and seeds`, or nothing.
         reason: What an interval over these clusters does not cover; why there is none where
             nothing varies.
     """
 
-    cluster: Int[np.ndarray, " N"]
-    stratum: Int[np.ndarray, " N"]
+    ways: tuple[Way, ...]
     weight: Float[np.ndarray, " N"]
     level: Int[np.ndarray, " N"]
     varies: str
     reason: str = ""
 
     @property
-    def sizes(self) -> Int[np.ndarray, " _"]:
-        """Clusters of each stratum."""
-        pairs = np.unique(np.stack([self.stratum, self.cluster]), axis=1)
-        return np.bincount(pairs[0])
+    def degrees(self) -> float:
+        """Degrees of freedom of the way that has the fewest."""
+        return min(float((way.sizes - 1).sum()) for way in self.ways)
 
 
 def clusters(frame: pd.DataFrame, *, level: Level = "cells") -> Clusters:
@@ -74,26 +106,44 @@ def clusters(frame: pd.DataFrame, *, level: Level = "cells") -> Clusters:
         frame: Runs, or pairs of runs.
         level: `seeds` where the question is about these very cells, so that they are fixed.
     """
-    place, cell, run = (numbered(frame, names) for names in (PLACE, CELL, RUN))
-    weight = nested_weights(frame)
+    place, cell = (numbered(frame, names) for names in (PLACE, CELL))
     if level == "cells" and _least(cell, within=place) > 1:
-        return Clusters(
-            cluster=numbered(frame, ["dataset", "cell"]),
-            stratum=numbered(frame, ["dataset"]),
-            weight=weight,
-            level=place,
-            varies="cells",
-            reason=_about_seeds(cell),
-        )
-    varies = "seeds" if _least(run, within=cell) > 1 else ""
+        return _over_cells(frame, place, cell)
+    seed = numbered(frame, SEED)
+    varies = _least(seed, within=cell) > 1
     return Clusters(
-        cluster=run,
-        stratum=cell,
-        weight=weight,
+        ways=(_way(seed, within=cell),) if varies else (),
+        weight=nested_weights(frame),
         level=cell,
-        varies=varies,
+        varies="seeds" if varies else "",
         reason=_about_cells(frame, level) if varies else _nothing_varies(frame),
     )
+
+
+def _over_cells(frame: pd.DataFrame, place: np.ndarray, cell: np.ndarray) -> Clusters:
+    """Cells, and seeds as well where the same ones run in several cells of an environment."""
+    seed, in_place = numbered(frame, SEED), numbered(frame, [*PLACE, *SEED[1:]])
+    crossed = len(set(in_place)) < len(set(numbered(frame, RUN)))
+    several = _least(seed, within=place) > 1
+    ways = [_way(numbered(frame, ["dataset", "cell"]), within=place)]
+    if crossed and several:
+        ways.append(_way(seed, within=place))
+    return Clusters(
+        ways=tuple(ways),
+        weight=nested_weights(frame),
+        level=place,
+        varies="cells and seeds" if len(ways) > 1 else "cells",
+        reason=_about_seeds(cell, shared=crossed and not several),
+    )
+
+
+def _way(cluster: np.ndarray, *, within: np.ndarray) -> Way:
+    """Clusters, drawn from among those of all groups that they link with each other."""
+    groups, nodes = int(within.max()) + 1, int(within.max() + cluster.max()) + 2
+    links = (np.ones(len(cluster)), (within, groups + cluster))
+    _, part = connected_components(coo_array(links, shape=(nodes, nodes)), directed=False)
+    stratum = np.unique(part[within], return_inverse=True)[1]
+    return Way(cluster=cluster, stratum=stratum.astype(np.int64))
 
 
 def numbered(frame: pd.DataFrame, names: Sequence[str]) -> Int[np.ndarray, " N"]:
@@ -120,7 +170,9 @@ def _least(inner: np.ndarray, *, within: np.ndarray) -> int:
     return int(np.bincount(pairs[0]).min())
 
 
-def _about_seeds(cell: np.ndarray) -> str:
+def _about_seeds(cell: np.ndarray, *, shared: bool) -> str:
+    if shared:
+        return "one seed in all cells: what it does to all of them is not in the interval"
     single = bool((np.bincount(cell) == 1).all())
     return "one run a cell: cells and seeds vary together" if single else ""
 

@@ -2,12 +2,15 @@
 
 The percentile bootstrap of a few clusters is too narrow; drawing n - 1 of n of them, each weighed
 by n / (n - 1), has the variance of the statistic of n clusters, and Student's t makes an interval
-of it. Means have the same interval in closed form (`analysis.bootstrap`).
+of it. Means have the same interval in closed form (`analysis.bootstrap`). Where cells and seeds
+are crossed, a run counts as often as its cell times as often as its seed was drawn (the pigeonhole
+bootstrap), and the degrees of freedom are those of whichever is fewer.
 
 Shapes: N rows, B resamples.
 
 References:
     | Some Recent Work on Resampling Methods for Complex Surveys (Rao, Wu & Yue, 1992)
+    | The Pigeonhole Bootstrap (Owen, 2007), https://doi.org/10.1214/07-AOAS122
 """
 
 from collections.abc import Callable
@@ -15,9 +18,10 @@ from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Float
+from numpy.random import Generator
 
 from analysis.bootstrap import NUM_DRAWS, Mean, Rows
-from analysis.clusters import Clusters
+from analysis.clusters import Clusters, Way
 
 UNDEFINED = 0.01  # largest share of resamples on which a statistic may be undefined
 
@@ -30,19 +34,25 @@ def resample_weights(
     Example:
         >>> import pandas as pd
         >>> from analysis.clusters import clusters
-        >>> frame = pd.DataFrame({"cell": list("aabb"), "seed": [0, 1, 0, 1]})
+        >>> frame = pd.DataFrame({"cell": list("aabb"), "seed": [0, 1, 2, 3]})
         >>> design = clusters(frame.assign(dataset="d", env="x", split=0))
         >>> resample_weights(design, num_draws=50).max(0)
         array([2., 2., 2., 2.])
     """
     generator = np.random.default_rng(seed)
-    counts = np.empty((num_draws, int(design.cluster.max()) + 1))
-    for stratum in range(len(design.sizes)):
-        members = np.unique(design.cluster[design.stratum == stratum])
-        num = len(members)
+    weights = np.ones((num_draws, len(design.weight)))
+    for way in design.ways:
+        weights *= _counts(way, generator, num_draws)[:, way.cluster]
+    return weights
+
+
+def _counts(way: Way, generator: Generator, num_draws: int) -> Float[np.ndarray, "B _"]:
+    """How often every cluster is drawn, rescaled."""
+    counts = np.empty((num_draws, int(way.cluster.max()) + 1))
+    for stratum, num in enumerate(way.sizes):
         draws = generator.multinomial(num - 1, np.full(num, 1 / num), num_draws)
-        counts[:, members] = draws * num / (num - 1)
-    return counts[:, design.cluster]
+        counts[:, way.stratum_of_clusters == stratum] = draws * num / (num - 1)
+    return counts
 
 
 def bootstrap_estimate(
@@ -63,7 +73,7 @@ def bootstrap_estimate(
         seed: Seed of the draws.
         num_draws: How many.
     """
-    num = len(design.cluster)
+    num = len(design.weight)
     found = Mean(
         value=float(statistic(np.ones(num))), num=num, varies=design.varies, reason=design.reason
     )
@@ -74,5 +84,4 @@ def bootstrap_estimate(
     defined = drawn[np.isfinite(drawn)]
     if len(defined) < (1 - UNDEFINED) * num_draws:
         return replace(found, reason=f"undefined on {num_draws - len(defined)} resamples")
-    degrees = float((design.sizes - 1).sum())
-    return replace(found, stderr=float(np.std(defined, ddof=1)), degrees=degrees)
+    return replace(found, stderr=float(np.std(defined, ddof=1)), degrees=design.degrees)

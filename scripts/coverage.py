@@ -3,8 +3,10 @@
     python -m scripts.coverage
 
 A study is a table of paired differences: four environments, whose noise differs, cells of
-hyper-parameters, seeds within cells. Cells differ by an effect of their own in every environment,
-by one that all environments share, or by both. The truth is the mean over all cells and seeds.
+hyper-parameters, seeds. Cells differ by an effect of their own in every environment, by one that
+all environments share, or by both. Every run has a seed of its own, or the cells of an environment
+have the same seeds, or all environments have; what a seed does to a run may then be what it does
+to all of its runs. The truth is the mean over all cells and seeds.
 
 Shapes: E environments, H cells, S seeds, B resamples.
 """
@@ -13,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -38,12 +40,17 @@ Interval = tuple[float, float]
 Table = dict[tuple["World", tuple[int, int]], dict[str, tuple[float, float]]]
 
 
+Seeds = Literal["of a run", "of an environment", "of all"]
+
+
 class World(NamedTuple):
-    """How the variance between cells divides."""
+    """How the variance between cells divides, and what the runs of a seed have in common."""
 
     title: str
     shared: float  # share of the variance that all environments have in common
     heavy: bool = False  # Student's t with three degrees of freedom in place of normal noise
+    seeds: Seeds = "of a run"
+    of_seeds: float = 0.0  # share of the variance of runs that those of one seed have in common
 
 
 WORLDS = (
@@ -51,6 +58,16 @@ WORLDS = (
     World("half of that is shared", 0.5),
     World("cells act alike everywhere", 1.0),
     World("half is shared, heavy tails", 0.5, heavy=True),
+)
+CROSSED_WORLDS = (
+    World("seeds of an environment, no effect", 0.5, seeds="of an environment"),
+    World(
+        "seeds of an environment, half of the noise", 0.5, seeds="of an environment", of_seeds=0.5
+    ),
+    World("seeds of an environment, all of it", 0.5, seeds="of an environment", of_seeds=1.0),
+    World("seeds of all, no effect", 0.5, seeds="of all"),
+    World("seeds of all, half of it", 0.5, seeds="of all", of_seeds=0.5),
+    World("seeds of all, all of it", 0.5, seeds="of all", of_seeds=1.0),
 )
 ONE_CELL_WORLDS = (World("normal noise", 0.0), World("heavy tails", 0.0, heavy=True))
 
@@ -72,9 +89,12 @@ def study(world: World, cells: int, seeds: int, generator: np.random.Generator) 
     between = BETWEEN_CELLS if cells > 1 else 0.0  # a single cell is all that is asked about
     alike = between * world.shared**0.5 * _noise(world, generator, (1, cells, 1))
     own = between * (1 - world.shared) ** 0.5 * _noise(world, generator, (4, cells, 1))
-    noise = BETWEEN_SEEDS * _noise(world, generator, (4, cells, seeds))
+    places = 1 if world.seeds == "of all" else 4
+    common = world.of_seeds**0.5 * _noise(world, generator, (places, 1, seeds))
+    noise = (1 - world.of_seeds) ** 0.5 * _noise(world, generator, (4, cells, seeds))
     spread = ENV_NOISE[:, None, None]
-    return TRUTH + ENV_MEANS[:, None, None] + alike + spread * (own + noise)
+    own = own + BETWEEN_SEEDS * (common + noise)
+    return TRUTH + ENV_MEANS[:, None, None] + alike + spread * own
 
 
 def _noise(world: World, generator: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
@@ -84,14 +104,20 @@ def _noise(world: World, generator: np.random.Generator, shape: tuple[int, ...])
     return generator.standard_normal(shape)
 
 
-def pairs_frame(differences: Study) -> pd.DataFrame:
+def pairs_frame(differences: Study, seeds: Seeds) -> pd.DataFrame:
     """The study as the frame that `hierarchical_mean` takes."""
-    index = np.indices(differences.shape).reshape(3, -1)
-    frame = pd.DataFrame({"dataset": "simulated", "split": 0, "difference": differences.ravel()})
-    return frame.assign(**dict(zip(("env", "cell", "seed"), index.astype(str), strict=True)))
+    env, cell, seed = np.indices(differences.shape).reshape(3, -1)
+    names = {
+        "of a run": np.arange(len(seed)),
+        "of an environment": 100 * env + seed,
+        "of all": seed,
+    }
+    columns = {"env": env.astype(str), "cell": cell.astype(str), "seed": names[seeds]}
+    fixed = {"dataset": "simulated", "split": 0, "difference": differences.ravel()}
+    return pd.DataFrame(columns | fixed)
 
 
-def plain(differences: Study, generator: np.random.Generator) -> Interval:
+def plain(differences: Study, _: Seeds, generator: np.random.Generator) -> Interval:
     """Percentiles of cells drawn again within environments, and seeds within cells."""
     num_envs, num_cells, num_seeds = differences.shape
     envs = np.arange(num_envs)[None, :, None, None]
@@ -102,7 +128,7 @@ def plain(differences: Study, generator: np.random.Generator) -> Interval:
     return float(low), float(high)
 
 
-def stratified(differences: Study, _: np.random.Generator) -> Interval:
+def stratified(differences: Study, *_: object) -> Interval:
     """Student's t with cells that every environment draws for itself."""
     cells = differences.mean(2)
     num_envs, num_cells = cells.shape
@@ -111,12 +137,18 @@ def stratified(differences: Study, _: np.random.Generator) -> Interval:
     return float(cells.mean() - half), float(cells.mean() + half)
 
 
-def ours(differences: Study, _: np.random.Generator) -> Interval:
+def over_cells(differences: Study, *_: object) -> Interval:
+    """Student's t over the means of cells, as if every run had a seed of its own."""
+    return hierarchical_mean(pairs_frame(differences, "of a run")).interval()
+
+
+def ours(differences: Study, seeds: Seeds, _: np.random.Generator) -> Interval:
     """What the project reports."""
-    return hierarchical_mean(pairs_frame(differences)).interval()
+    return hierarchical_mean(pairs_frame(differences, seeds)).interval()
 
 
 METHODS = {"plain percentiles": plain, "t, cells drawn by environment": stratified, "ours": ours}
+CROSSED_METHODS = {"t over cells": over_cells, "ours": ours}
 ONE_CELL_METHODS = {"plain percentiles": plain, "ours": ours}
 
 
@@ -124,13 +156,14 @@ def covered(
     world: World, size: tuple[int, int], config: CoverageConfig
 ) -> dict[str, tuple[float, float]]:
     """Share of studies whose interval holds the truth, and its mean width, by method."""
-    methods = ONE_CELL_METHODS if size[0] == 1 else METHODS
+    several = METHODS if world.seeds == "of a run" else CROSSED_METHODS
+    methods = ONE_CELL_METHODS if size[0] == 1 else several
     found = {name: np.empty((config.simulations, 2)) for name in methods}
     for number in range(config.simulations):
         generator = np.random.default_rng((config.seed, *size, number))
         differences = study(world, *size, generator)
         for name, method in methods.items():
-            found[name][number] = method(differences, generator)
+            found[name][number] = method(differences, world.seeds, generator)
     return {name: _summary(ends) for name, ends in found.items()}
 
 
@@ -175,6 +208,14 @@ anything needs three or more, or one (below).
 
 {several}
 
+Where the same seeds run in several cells, what they do does not average out over cells ("half of
+it": half of the noise of a run is its seed's). Ours adds the variance between seeds to that
+between cells. Seeds that only one environment has are drawn there; seeds that all environments
+have are drawn for all together, and two of them say little where they do much: give every
+environment seeds of its own, or three seeds.
+
+{crossed}
+
 With one cell the interval is over seeds, and the truth that of this one cell.
 
 {single}
@@ -187,10 +228,12 @@ def main(config: CoverageConfig) -> None:
     facts |= {"seeds": BETWEEN_SEEDS, "cells": BETWEEN_CELLS}
     facts |= {"error": (0.95 * 0.05 / config.simulations) ** 0.5}
     several = all_covered(WORLDS, SIZES, config)
+    crossed = all_covered(CROSSED_WORLDS, SIZES, config)
     single = all_covered(ONE_CELL_WORLDS, ONE_CELL, config)
-    of_ours = [shares["ours"][0] for shares in (several | single).values()]
+    of_ours = [shares["ours"][0] for shares in (several | crossed | single).values()]
     facts |= {"least": min(of_ours), "most": max(of_ours)}
-    text = PAGE.format(several="\n".join(lines(several)), single="\n".join(lines(single)), **facts)
+    tables = {"several": several, "crossed": crossed, "single": single}
+    text = PAGE.format(**{name: "\n".join(lines(t)) for name, t in tables.items()}, **facts)
     with whole_file(Path(config.output)) as file:
         file.write_text(text, encoding="utf-8")
 

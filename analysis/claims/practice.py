@@ -99,8 +99,7 @@ def spread_difference(pairs: Pairs, *, seed: int = 0) -> Mean:
     if not design.varies:
         return Mean(**found)
     draws = difference(mean_draws(values, design, weights=weights, seed=seed))
-    degrees = float((design.sizes - 1).sum())
-    return Mean(**found, stderr=float(draws.std(ddof=1)), degrees=degrees)
+    return Mean(**found, stderr=float(draws.std(ddof=1)), degrees=design.degrees)
 
 
 CLAIMS = (

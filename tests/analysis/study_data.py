@@ -44,3 +44,9 @@ def differing_cells(seed: int = 0, **of_grid: tuple) -> pd.DataFrame:
     between = {cell: generator.normal() for cell in sorted(set(frame["cell"]))}
     noise = generator.normal(size=len(frame))
     return frame.assign(difference=1 + frame["cell"].map(between) + 0.5 * noise)
+
+
+def own_seeds(frame: pd.DataFrame) -> pd.DataFrame:
+    """The same with seeds that no other environment or cell has."""
+    place = frame.groupby(["env", "cell"]).ngroup()
+    return frame.assign(seed=frame["seed"] + 100 * place)

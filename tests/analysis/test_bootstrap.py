@@ -13,8 +13,12 @@ from scipy.stats import t as student
 from analysis.bootstrap import hierarchical_mean, mean_draws
 from analysis.clusters import clusters
 from scripts.coverage import WORLDS, CoverageConfig, World, covered
-from tests.analysis.study_data import differing_cells as study
-from tests.analysis.study_data import grid
+from tests.analysis.study_data import differing_cells, grid, own_seeds
+
+
+def study(seed: int = 0, **of_grid: tuple) -> pd.DataFrame:
+    """Differences of runs that have a seed each."""
+    return own_seeds(differing_cells(seed, **of_grid))
 
 
 def test_over_cells_it_is_the_t_test_of_their_means() -> None:
@@ -41,6 +45,26 @@ def test_the_error_is_that_of_cluster_robust_least_squares() -> None:
     assert_allclose(mean.value, test.effect)
     # The mean of the clusters' sums is zero where environments are fixed.
     assert_allclose(mean.stderr, test.sd.item() * math.sqrt(num / (num - 1)))
+
+
+def test_crossed_cells_and_seeds_add_the_variances_of_both() -> None:
+    frame = differing_cells(seeds=(0, 1, 2))
+    both, cells = hierarchical_mean(frame), hierarchical_mean(own_seeds(frame))
+    by_seed = frame.groupby("seed")["difference"].mean()
+    of_seeds = by_seed.var() / 3
+    assert both.varies == "cells and seeds" and cells.varies == "cells"
+    assert_allclose(both.stderr**2, cells.stderr**2 + of_seeds)
+    expected = both.stderr**4 / (cells.stderr**4 / (6 - 1) + of_seeds**2 / (3 - 1))
+    assert_allclose(both.degrees, expected)
+
+
+def test_what_a_seed_does_to_all_cells_is_in_the_error() -> None:
+    frame = differing_cells()
+    moved = frame.assign(difference=frame["difference"] + 10 * frame["seed"])
+    assert hierarchical_mean(moved).stderr > 5  # half the distance of two seeds, and more
+    assert_allclose(
+        hierarchical_mean(own_seeds(moved)).stderr, hierarchical_mean(own_seeds(frame)).stderr
+    )
 
 
 def test_over_seeds_it_adds_the_variances_of_environments() -> None:
@@ -85,8 +109,8 @@ def test_differences_that_are_all_alike_tell_no_error() -> None:
     assert not mean.estimate.has_interval and math.isnan(mean.p_above(0))
 
 
-def test_draws_of_one_mean_have_its_students_t() -> None:
-    frame = study()
+@pytest.mark.parametrize("frame", [study(), differing_cells(seeds=(0, 1, 2))])
+def test_draws_of_one_mean_have_its_students_t(frame: pd.DataFrame) -> None:
     mean, design = hierarchical_mean(frame), clusters(frame)
     draws = mean_draws(frame[["difference"]].to_numpy(), design, num_draws=20_000)[:, 0]
     standard = (draws - mean.value) / mean.stderr
