@@ -7,12 +7,14 @@ a row without the measure holds NaN there.
 Shapes: N rows.
 """
 
+import math
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 
 import pandas as pd
 import pyarrow
-from pandas.api.types import is_bool_dtype, is_numeric_dtype
+from pandas.api.types import is_bool_dtype, is_numeric_dtype, is_object_dtype
 
 from core.errors import InputError
 
@@ -68,12 +70,13 @@ IDENTITY = [name for name in COLUMNS if name not in {*ACCURACIES, "run", "second
 def check_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """A runs frame with every declared column of its type, its rows numbered from zero.
 
-    A run without a name is called by the number of its row.
+    A run without a name is called by the number of its row. Columns beyond the declared ones that
+    hold numbers are measures, missing where there is none; columns of text are kept as they are.
 
     Raises:
         InputError: If it is empty, a column without a default is missing or holds something
-            else, an entry that identifies a run is missing, an accuracy is no fraction, or two
-            rows are the same run.
+            else, a measure holds text beside numbers, an entry that identifies a run is missing,
+            an accuracy is no fraction, a time is not positive, or two rows are the same run.
 
     Example:
         >>> row = {"dataset": "digits", "method": "erm", "drop_rate": 0.0, "env": "ink"}
@@ -92,6 +95,8 @@ def check_runs(frame: pd.DataFrame) -> pd.DataFrame:
     runs = frame.reset_index(drop=True)
     for name, column in COLUMNS.items():
         runs[name] = _typed(runs, name, column)
+    for name in runs.columns.difference(list(COLUMNS)):
+        runs[name] = _measure(pd.Series(runs[name]))
     runs["run"] = runs["run"].mask(runs["run"] == "", runs.index.astype("string"))
     _check_entries(runs)
     return runs
@@ -122,14 +127,20 @@ def read_runs(path: str | Path) -> pd.DataFrame:
 
 def has_measure(runs: pd.DataFrame, *names: str) -> bool:
     """Whether every one of these columns is there with a number in some row."""
-    return all(name in runs.columns and bool(runs[name].notna().any()) for name in names)
+    return all(
+        name in runs.columns and _holds_numbers(runs, name) and bool(runs[name].notna().any())
+        for name in names
+    )
 
 
 def measures(runs: pd.DataFrame) -> list[str]:
     """Columns of numbers beyond the declared ones, in their order."""
     more = [str(name) for name in runs.columns if name not in COLUMNS]
-    numbers = [name for name in more if is_numeric_dtype(runs[name])]
-    return [name for name in numbers if not is_bool_dtype(runs[name])]
+    return [name for name in more if _holds_numbers(runs, name)]
+
+
+def _holds_numbers(runs: pd.DataFrame, name: str) -> bool:
+    return is_numeric_dtype(runs[name]) and not is_bool_dtype(runs[name])
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
@@ -143,12 +154,28 @@ def _typed(runs: pd.DataFrame, name: str, column: Column) -> pd.Series:
     values = pd.Series(runs[name] if name in runs.columns else column.default, runs.index)
     try:
         typed = values.astype(column.dtype)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise InputError(
             f"column {name} of the runs holds {_odd(values)!r}; {column.meaning} was expected "
             f"({column.dtype}): mend the column"
         ) from error
     return typed if column.default is None else typed.fillna(column.default)
+
+
+def _measure(values: pd.Series) -> pd.Series:
+    """Numbers where there are any, else the column as it is."""
+    if not is_object_dtype(values):
+        return values
+    known = values.dropna()
+    odd = [x for x in known.tolist() if not isinstance(x, Real) or isinstance(x, bool)]
+    if len(odd) == len(known):
+        return values
+    if odd:
+        raise InputError(
+            f"column {values.name} of the runs holds {odd[0]!r} beside numbers; a "
+            "number or nothing was expected: leave the entry empty where nothing was measured"
+        )
+    return known.astype("float64").reindex(values.index)
 
 
 def _odd(values: pd.Series) -> object:
@@ -174,6 +201,12 @@ def _check_entries(runs: pd.DataFrame) -> None:
                 f"row {outside.index[0]} of the runs has {name} {outside.iloc[0]:g}; a fraction "
                 "from 0 to 1 was expected: divide percentages by 100"
             )
+    odd = runs.loc[runs["seconds"].notna() & ~runs["seconds"].between(0, math.inf, "neither")]
+    if len(odd):
+        raise InputError(
+            f"row {odd.index[0]} of the runs has seconds {odd['seconds'].iloc[0]:g}; a wall time "
+            "above 0 was expected: leave the entry empty where it was not taken"
+        )
     twice = runs.duplicated(IDENTITY)
     if twice.any():
         row = int(twice.to_numpy().argmax())

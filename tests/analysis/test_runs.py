@@ -45,6 +45,12 @@ WRONG: list[tuple[Change, str]] = [
     (lambda f: f.assign(seed=0.5), "column seed of the runs holds 0.5; seed of the fine-tuning"),
     (lambda f: f.assign(drop_rate="much"), "column drop_rate of the runs holds 'much'; rate of"),
     (lambda f: f.assign(iid=float("nan")), "row 0 of the runs has no iid;.*runs that failed"),
+    (lambda f: f.assign(seed=float("inf")), "column seed of the runs holds inf; seed of the"),
+    (lambda f: f.assign(seconds=0.0), "row 0 of the runs has seconds 0; a wall time above 0"),
+    (
+        lambda f: f.assign(nc1=[0.5, "n/a", *[None] * (len(f) - 2)]),
+        "column nc1 of the runs holds 'n/a' beside numbers; a number or nothing was expected",
+    ),
     (lambda f: pd.concat([f, f.iloc[:1]]), "row 16 of the runs repeats an earlier run \\(method"),
 ]
 
@@ -83,3 +89,11 @@ def test_measures_are_the_numbers_beyond_the_declared_columns() -> None:
     assert measures(runs) == ["nc1", "barrier"]
     assert has_measure(runs, "nc1") and not has_measure(runs, "nc1", "barrier")
     assert not has_measure(runs, "absent")
+
+
+def test_numbers_among_missing_entries_are_a_measure_and_text_is_none() -> None:
+    some = pd.Series([0.5, None, pd.NA] + [1] * 13, dtype=object)
+    runs = check_runs(study().assign(nc1=some, cdnv="n/a", seconds=[1.0] + [None] * 15))
+    assert runs["nc1"].dtype == "float64" and runs["nc1"].isna().tolist()[:4] == [0, 1, 1, 0]
+    assert measures(runs) == ["nc1"] and not has_measure(runs, "cdnv")
+    assert runs["cdnv"].tolist() == ["n/a"] * 16 and has_measure(runs, "seconds")
