@@ -4,12 +4,26 @@ Effective robustness is the o.o.d. accuracy above what plain fine-tuning reaches
 accuracy,
 
 .. math:: \rho = \frac{1}{|M|} \sum_{r \in M}
-          y_r - \sigma\bigl( a_{e(r)} + b\, \sigma^{-1}(x_r) \bigr)
+          y_r - \sigma\bigl( \bar y_{e(r)} + b\, (x_r - \bar x_{e(r)}) \bigr)
 
-with x the i.i.d. and y the o.o.d. accuracies of the method's runs M, sigma the logistic function.
-The line is fitted by least squares to the runs of plain fine-tuning, on the logit scale on both
-axes; environments have one slope and an intercept each, since they differ in difficulty. Noise in
-the i.i.d. accuracy flattens the line, which matters little where the methods' are alike.
+with x and y the logits of the i.i.d. and o.o.d. accuracies (the first y of a run r of the method M
+is its accuracy itself), sigma the logistic function, and the means and the slope b those of the
+runs of plain fine-tuning; environments have one slope and a mean each, since they differ in
+difficulty.
+
+The i.i.d. accuracy has noise, which flattens the line of least squares: a method of higher i.i.d.
+accuracy would lie above it for that alone. The regression of x on y is too steep instead. With
+errors of x and y that are independent of each other, the true line lies between the two,
+
+.. math:: S_{xy} / S_{xx} \;\le\; b \;\le\; S_{yy} / S_{xy}
+
+however large the errors are (the bounds of Frisch). The method is judged beside both lines, and by
+the one that is less in favour of the verdict. There is none where the lines disagree on the side
+that the method lies on, or its i.i.d. accuracies do not overlap with those of the line.
+
+The error is that of the linearised statistic (infinitesimal jackknife): with g the derivative to
+the weight w of a run, :math:`\rho + g / w` has a hierarchical mean of :math:`\rho`, whose error
+`analysis.bootstrap` knows.
 
 The utility of a method is :math:`w x + (1 - w) y`: the weight w of i.i.d. accuracy says which
 method is the best choice.
@@ -20,25 +34,31 @@ References:
     | Accuracy on the Line (Miller et al., 2021), https://arxiv.org/abs/2107.04649
     | Measuring Robustness to Natural Distribution Shifts (Taori et al., 2020)
     | https://arxiv.org/abs/2007.00644
+    | Statistical Confluence Analysis by Means of Complete Regression Systems (Frisch, 1934)
+    | Consistent Sets of Estimates for Regressions with Errors in All Variables (Klepper & Leamer,
+      1984)
+    | Measurement Error Models (Fuller, 1987), section 1.1
+    | The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), chapter 6
 """
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
 from scipy.special import expit, logit
 
-from analysis.bootstrap import NUM_DRAWS, Mean, mean_draws
-from analysis.clusters import PLACE, clusters, numbered
+from analysis.bootstrap import NUM_DRAWS, Mean, Rows, hierarchical_mean, mean_draws
+from analysis.clusters import PLACE, clusters, nested_weights, numbered
+from analysis.estimates import number
 from analysis.pairing import KEYS
-from analysis.resampling import bootstrap_estimate
 from core.errors import InputError
 
 LEAST_RUNS = 3  # of the line, beyond one an environment
 CLIP = 1e-3  # accuracies of 0 and 1 have no logit
+STEP = 1e-4  # of the weights, for derivatives
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of the i.i.d. accuracy
 
 
@@ -52,7 +72,8 @@ class Choice:
         on_front: Whether no other method is better in one and at least as good in the other.
         low: Least weight of the i.i.d. accuracy at which it is best; NaN where it never is.
         high: Largest such weight.
-        probability: Of being best at the weights of `WEIGHTS`, by the draws of the means.
+        probability: Of being best at the weights of `WEIGHTS`, by the draws of the means; methods
+            that are equal share it. NaN where nothing varies.
     """
 
     iid: float
@@ -63,35 +84,47 @@ class Choice:
     probability: Mapping[float, float]
 
 
-def effective_robustness(runs: pd.DataFrame, baseline: pd.DataFrame, *, seed: int = 0) -> Mean:
+def effective_robustness(runs: pd.DataFrame, baseline: pd.DataFrame) -> Mean:
     """O.o.d. accuracy of runs above the line of the baseline's, with its hierarchical error.
 
-    A cell or seed is drawn for the runs and the baseline together.
+    Of the two lines that bracket the true one it is the one with less to show. Without error
+    where the two tell opposite sides, or where there is nothing to compare; the reason says why.
 
     Args:
         runs: Rows of a method in a checked runs frame.
         baseline: Rows of plain fine-tuning, in the same environments.
-        seed: Seed of the draws.
 
     Raises:
         InputError: If there are too few baseline runs for a line, or they do not differ in i.i.d.
             accuracy, or the runs hold an environment that the baseline lacks.
     """
+    direct, inverse = brackets(runs, baseline)
+    apart = _apart(runs, baseline)
+    reason = ""
+    if apart:
+        reason = f"i.i.d. accuracies beyond those of the line in {', '.join(apart)}"
+    elif math.isnan(inverse.value):
+        reason = "the o.o.d. accuracy of the line does not rise with the i.i.d. accuracy"
+    elif direct.value * inverse.value < 0:
+        reason = f"the lines disagree: {number(direct.value)} and {number(inverse.value)}"
+    if reason:
+        return replace(direct, stderr=math.nan, degrees=0.0, reason=reason)
+    shown = lambda mean: abs(mean.value) / mean.stderr if mean.has_error else 0.0
+    return min(direct, inverse, key=shown)
+
+
+def brackets(runs: pd.DataFrame, baseline: pd.DataFrame) -> tuple[Mean, Mean]:
+    """The same beside the regression of o.o.d. on i.i.d. accuracy, and beside the inverse one.
+
+    A cell or seed varies for the runs and the baseline together. The second is NaN where the
+    o.o.d. accuracy does not rise with the i.i.d. accuracy.
+
+    Raises:
+        InputError: As `effective_robustness` does.
+    """
     both = pd.concat([runs.assign(judged=True), baseline.assign(judged=False)], ignore_index=True)
-    judged = both["judged"].to_numpy(bool)
-    env, design = numbered(both, PLACE), clusters(both)
-    _check_line(both, judged, env)
-    x, y = (_logits(both[name].to_numpy(np.float64)) for name in ("iid", "ood"))
-    accuracy = both["ood"].to_numpy(np.float64)
-
-    def residual(weight: Float[np.ndarray, " N"]) -> float:
-        line, of_runs = (weight * design.weight * rows for rows in (~judged, judged))
-        slope, intercepts = _line(x, y, env, line)
-        above = accuracy - expit(intercepts[env] + slope * x)
-        total = of_runs.sum()
-        return float(of_runs @ above / total) if total and math.isfinite(slope) else math.nan
-
-    return bootstrap_estimate(residual, design, seed=seed)
+    _check_line(both)
+    return _above(both, inverse=False), _above(both, inverse=True)
 
 
 def choices(methods: Mapping[str, pd.DataFrame], *, seed: int = 0) -> dict[str, Choice]:
@@ -109,22 +142,29 @@ def choices(methods: Mapping[str, pd.DataFrame], *, seed: int = 0) -> dict[str, 
     values, frame = _matched(methods)
     design = clusters(frame)
     means = (design.weight @ values).reshape(-1, 2)
-    draws = means[None]
+    draws = np.full((1, *means.shape), math.nan)
     if design.varies:
         draws = mean_draws(values, design, seed=seed).reshape(NUM_DRAWS, -1, 2)
-    wins = {w: (draws @ [w, 1 - w]).argmax(1) for w in WEIGHTS}
+    wins = {w: _shares(draws @ [w, 1 - w]) for w in WEIGHTS}
     found = {}
-    for number, name in enumerate(methods):
-        low, high = winning_weights(means, number)
+    for row, name in enumerate(methods):
+        low, high = winning_weights(means, row)
         found[name] = Choice(
-            iid=float(means[number, 0]),
-            ood=float(means[number, 1]),
-            on_front=_on_front(means, number),
+            iid=float(means[row, 0]),
+            ood=float(means[row, 1]),
+            on_front=_on_front(means, row),
             low=low,
             high=high,
-            probability={w: float((best == number).mean()) for w, best in wins.items()},
+            probability={w: float(share[row]) for w, share in wins.items()},
         )
     return found
+
+
+def _shares(utilities: Float[np.ndarray, "B M"]) -> Float[np.ndarray, " M"]:
+    """Share of draws that each method is best in; NaN where utilities are."""
+    best = utilities.max(1, keepdims=True)
+    wins = np.where(np.isnan(best), math.nan, utilities == best)
+    return (wins / wins.sum(1, keepdims=True)).mean(0)
 
 
 def winning_weights(means: Float[np.ndarray, "M 2"], number: int) -> tuple[float, float]:
@@ -170,7 +210,41 @@ def _on_front(means: Float[np.ndarray, "M 2"], number: int) -> bool:
     return not bool((at_least & better).any())
 
 
-def _check_line(both: pd.DataFrame, judged: np.ndarray, env: np.ndarray) -> None:
+def _above(both: pd.DataFrame, *, inverse: bool) -> Mean:
+    """Accuracy of the judged rows above one line through the others."""
+    judged, weight = both["judged"].to_numpy(bool), nested_weights(both)
+    env = numbered(both, PLACE)
+    accuracy = both["ood"].to_numpy(np.float64)
+    x, y = _logits(both["iid"].to_numpy(np.float64)), _logits(accuracy)
+
+    def residual(counts: Rows) -> float:
+        line, of_runs = (counts * weight * rows for rows in (~judged, judged))
+        expected = expit(_line(x, y, env, line, inverse=inverse))
+        return float(of_runs @ (accuracy - expected) / of_runs.sum())
+
+    value, num = residual(np.ones(len(both))), int(judged.sum())
+    if math.isnan(value):
+        return Mean(value=value, num=num)
+    linear = value + _derivatives(residual, len(both)) / weight
+    found = hierarchical_mean(both.assign(difference=linear))
+    return replace(found, value=value, num=num, by_env={}, superiority=math.nan)
+
+
+def _derivatives(statistic: Callable[[Rows], float], num: int) -> Rows:
+    """Derivatives to how often each row counts, where each counts once."""
+    steps = STEP * np.eye(num)
+    return np.array([statistic(1 + s) - statistic(1 - s) for s in steps]) / (2 * STEP)
+
+
+def _apart(runs: pd.DataFrame, baseline: pd.DataFrame) -> list[str]:
+    """Environments in which the i.i.d. accuracies of the two do not overlap."""
+    ends = lambda frame: frame.groupby(PLACE)["iid"].agg(low="min", high="max").reset_index()
+    both = ends(runs).merge(ends(baseline), on=PLACE, suffixes=("", "_line"))
+    return both.query("low > high_line or high < low_line")["env"].tolist()
+
+
+def _check_line(both: pd.DataFrame) -> None:
+    judged, env = both["judged"].to_numpy(bool), numbered(both, PLACE)
     of_line = ~judged
     num, num_envs = int(of_line.sum()), len(set(env[of_line]))
     unknown = sorted(set(both.loc[judged, "env"]) - set(both.loc[of_line, "env"]))
@@ -192,17 +266,15 @@ def _logits(accuracy: Float[np.ndarray, " N"]) -> Float[np.ndarray, " N"]:
     return logit(np.clip(accuracy, CLIP, 1 - CLIP))
 
 
-def _line(
-    x: Float[np.ndarray, " N"],
-    y: Float[np.ndarray, " N"],
-    env: np.ndarray,
-    weight: Float[np.ndarray, " N"],
-) -> tuple[float, Float[np.ndarray, " _"]]:
-    """Slope and intercepts by environment of weighted least squares; NaN where undetermined."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        total = np.bincount(env, weight)
-        mean_x = np.bincount(env, weight * x) / total
-        mean_y = np.bincount(env, weight * y) / total
-        centred = x - mean_x[env]
-        slope = (weight * centred * (y - mean_y[env])).sum() / (weight * centred**2).sum()
-        return float(slope), mean_y - slope * mean_x
+def _line(x: Rows, y: Rows, env: np.ndarray, weight: Rows, *, inverse: bool) -> Rows:
+    """Expected y of every row by weighted least squares, of y on x or of x on y.
+
+    NaN where the second has no positive slope.
+    """
+    total = np.bincount(env, weight)
+    mean_x, mean_y = (np.bincount(env, weight * z) / total for z in (x, y))
+    dx, dy = x - mean_x[env], y - mean_y[env]
+    xx, xy, yy = (float(weight @ product) for product in (dx * dx, dx * dy, dy * dy))
+    if inverse and xy <= 0:
+        return np.full_like(x, math.nan)
+    return mean_y[env] + (yy / xy if inverse else xy / xx) * dx

@@ -35,7 +35,7 @@ def robustness(runs: pd.DataFrame) -> Content:
     rows = [
         [dataset, arm.name, _above(above, arm.name), "yes" if best[arm.name].on_front else "no"]
         + [_weights(best[arm.name])]
-        + [f"{best[arm.name].probability[w]:.2f}" for w in WHEN]
+        + [_known(best[arm.name].probability[w]) for w in WHEN]
         for dataset, arms, above, best in found
         for arm in arms
     ]
@@ -57,6 +57,10 @@ def _found(dataset: str, rows: pd.DataFrame) -> Found:
 
 def _above(above: dict[str, Mean], name: str) -> str:
     return cell(above[name].estimate) if name in above else DASH
+
+
+def _known(probability: float) -> str:
+    return f"{probability:.2f}" if np.isfinite(probability) else DASH
 
 
 def _weights(choice: Choice) -> str:
