@@ -43,9 +43,14 @@ class Pairs:
         """Labels of the rows that the pairs rest on, in ascending order."""
         return sorted({int(row) for name in ROWS for row in self.frame[name]})
 
-    def __str__(self) -> str:
+    @property
+    def left_out(self) -> str:
+        """How many runs have no partner; nothing where all have one."""
         left = self.unmatched_a + self.unmatched_b
-        return f"{len(self.frame)} pairs" + (f", {left} runs without a partner" if left else "")
+        return f"{left} run{'s' * (left > 1)} without a partner" if left else ""
+
+    def __str__(self) -> str:
+        return f"{len(self.frame)} pairs" + (f", {self.left_out}" if self.left_out else "")
 
 
 def paired(

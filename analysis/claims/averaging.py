@@ -3,19 +3,22 @@
 import pandas as pd
 
 from analysis.claims.claim import Claim
-from analysis.claims.requirement import Judgement, Requirement
+from analysis.claims.judging import (
+    mean_requirement,
+    on_each,
+    on_main,
+    requirement,
+)
+from analysis.claims.requirement import ALL_ABOVE, BONFERRONI, Judgement, Requirement, noted
 from analysis.claims.rows import (
     AVERAGES,
     ENSEMBLES,
     TRAJECTORIES,
     contrast,
     datasets,
-    main_runs,
-    mean_requirement,
     of_method,
     present,
     pretrained_runs,
-    requirement,
     tuned,
 )
 from analysis.equivalence import MARGIN
@@ -29,67 +32,82 @@ NEEDS = "ensemble_trajectory or average_trajectory at rates 0 and 0.9, and their
 
 def fast_head(runs: pd.DataFrame) -> Judgement:
     """A ten times faster head on dropout, and dropout on a faster head."""
-    found = []
-    for name, rows in datasets(pretrained_runs(runs)):
-        fast = rows.query("head_lr_factor == @FAST_HEAD")
-        usual = rows.query("head_lr_factor == 1")
-        added = contrast(tuned(fast), tuned(usual), free=["head_lr_factor"])
-        label = f"{name}: fast head - usual, on dropout"
-        found.append(requirement(label, added, low=-MARGIN, high=MARGIN))
-        dropout = contrast(tuned(fast), tuned(fast, 0))
-        found.append(requirement(f"{name}: dropout - plain, with a fast head", dropout, low=0))
-    return Judgement(requirements=found)
+    return on_each(datasets(pretrained_runs(runs)), _fast_head)
 
 
 def little_on_dropout(runs: pd.DataFrame) -> Judgement:
     """What averages gain on dropout, and how much more on plain runs."""
-    found = []
-    for name, rows in datasets(main_runs(runs)):
-        for method in _averages(name, rows):
-            gains = [
-                contrast(of_method(rows, [method], rate), tuned(rows, rate))
-                for rate in (DROP_RATE, 0.0)
-            ]
-            label = f"{name}: {method} - single, on dropout"
-            found.append(requirement(label, gains[0], low=-MARGIN, high=MARGIN))
-            more = second_differences(gains[1], gains[0])
-            label = f"{name}: gain of {method} on plain - on dropout"
-            both = sorted({*gains[0].rows, *gains[1].rows})
-            found.append(requirement(label, more, low=0, rows=both))
-    return Judgement(requirements=found)
+    return on_main(runs, _little_on_dropout)
 
 
 def dropout_before(runs: pd.DataFrame) -> Judgement:
     """Averages of dropout runs less those of plain ones."""
-    found = []
-    for name, rows in datasets(main_runs(runs)):
-        for method in _averages(name, rows):
-            dropout, plain = (of_method(rows, [method], rate) for rate in (DROP_RATE, 0.0))
-            pairs = contrast(dropout, plain)
-            found.append(requirement(f"{name}: {method}, dropout - plain", pairs, low=0))
-    return Judgement(requirements=found)
+    return on_main(runs, _dropout_before)
 
 
 def weights_as_outputs(runs: pd.DataFrame) -> Judgement:
     """Weight average less ensemble, and the barrier on the path where it was measured."""
-    found: list[Requirement] = []
-    for name, rows in datasets(main_runs(runs)):
-        average, ensemble = (of_method(rows, m[:1], 0) for m in (AVERAGES, ENSEMBLES))
-        for column in ("ood", "iid"):
-            pairs = contrast(average, ensemble, column)
-            label = f"{name}: average - ensemble, {column}"
-            found.append(requirement(label, pairs, low=-MARGIN, high=MARGIN))
-        if has_measure(rows, "barrier"):
-            label = f"{name}: barrier"
-            found.append(mean_requirement(label, tuned(rows, 0), "barrier", high=MARGIN))
-    measured = any("barrier" in r.name for r in found)
-    return Judgement(requirements=found, note="" if measured else "without barriers")
+    return on_main(runs, _weights_as_outputs)
 
 
-def _averages(name: str, rows: pd.DataFrame) -> list[str]:
+def _fast_head(name: str, rows: pd.DataFrame) -> list[Requirement]:
+    fast = rows.query("head_lr_factor == @FAST_HEAD")
+    usual = rows.query("head_lr_factor == 1")
+    added = contrast(tuned(fast), tuned(usual), free=["head_lr_factor"])
+    dropout = contrast(tuned(fast), tuned(fast, 0))
+    label = f"{name}: fast head - usual, on dropout"
+    return [
+        requirement(label, added, low=-MARGIN, high=MARGIN),
+        requirement(f"{name}: dropout - plain, with a fast head", dropout, low=0),
+    ]
+
+
+def _little_on_dropout(name: str, rows: pd.DataFrame) -> list[Requirement]:
+    found = []
+    for method in _averages(rows):
+        gains = [
+            contrast(of_method(rows, [method], rate), tuned(rows, rate))
+            for rate in (DROP_RATE, 0.0)
+        ]
+        label = f"{name}: {method} - single, on dropout"
+        found.append(requirement(label, gains[0], low=-MARGIN, high=MARGIN))
+        more = second_differences(gains[1], gains[0])
+        label = f"{name}: gain of {method} on plain - on dropout"
+        both = sorted({*gains[0].rows, *gains[1].rows})
+        found.append(requirement(label, more, low=0, rows=both))
+    return found
+
+
+def _dropout_before(name: str, rows: pd.DataFrame) -> list[Requirement]:
+    found = []
+    for method in _averages(rows):
+        dropout, plain = (of_method(rows, [method], rate) for rate in (DROP_RATE, 0.0))
+        pairs = contrast(dropout, plain)
+        found.append(requirement(f"{name}: {method}, dropout - plain", pairs, low=0))
+    return found
+
+
+def _weights_as_outputs(name: str, rows: pd.DataFrame) -> list[Requirement]:
+    average, ensemble = (of_method(rows, m[:1], 0) for m in (AVERAGES, ENSEMBLES))
+    found = [
+        requirement(
+            f"{name}: average - ensemble, {column}",
+            contrast(average, ensemble, column),
+            low=-MARGIN,
+            high=MARGIN,
+        )
+        for column in ("ood", "iid")
+    ]
+    plain = tuned(rows, 0)
+    if has_measure(plain, "barrier"):
+        return [*found, mean_requirement(f"{name}: barrier", plain, "barrier", high=MARGIN)]
+    return [noted(found[0], f"{name} without barriers"), *found[1:]]
+
+
+def _averages(rows: pd.DataFrame) -> list[str]:
     at_both = set(present(rows, TRAJECTORIES, DROP_RATE)) & set(present(rows, TRAJECTORIES, 0))
     if not at_both:
-        raise InputError(f"{name} has no {' or '.join(TRAJECTORIES)} at both rates 0.9 and 0")
+        raise InputError(f"no {' or '.join(TRAJECTORIES)} at both rates 0.9 and 0")
     return sorted(at_both)
 
 
@@ -101,7 +119,7 @@ CLAIMS = (
         "head; with the fast head, dropout less plain.",
         direction="within half a point; above 0",
         rule="Supported if the first is equivalent (TOST, margin 0.005) and the interval of the "
-        "second lies above 0; contradicted if one lies wholly outside.",
+        f"second lies above 0; contradicted if one lies wholly outside. {BONFERRONI}",
         paper="a figure without numbers",
         needs="runs with head_lr_factor 10 at rates 0.9 and 0, and with 1 at 0.9",
         judge=fast_head,
@@ -113,7 +131,8 @@ CLAIMS = (
         "how much that on a plain run is larger.",
         direction="within half a point; above 0",
         rule="Supported if every gain on dropout is equivalent to none (TOST, margin 0.005) and "
-        "every gain on plain runs is larger; contradicted if one interval lies wholly outside.",
+        "every gain on plain runs is larger; contradicted if one interval lies wholly outside. "
+        f"{BONFERRONI}",
         paper="a figure without numbers",
         needs=NEEDS,
         judge=little_on_dropout,
@@ -124,7 +143,7 @@ CLAIMS = (
         statistic="Mean paired difference of o.o.d. accuracy of averages, of dropout less of "
         "plain runs.",
         direction="above 0",
-        rule="Supported if every interval lies above 0, contradicted if one lies below.",
+        rule=ALL_ABOVE,
         paper="a figure without numbers",
         needs=NEEDS,
         judge=dropout_before,
@@ -136,7 +155,8 @@ CLAIMS = (
         "o.o.d. and i.i.d.; mean loss of accuracy on the path between checkpoints.",
         direction="within half a point; below half a point",
         rule="Supported if both differences are equivalent (TOST, margin 0.005) and the interval "
-        "of the barrier lies below; contradicted if one lies wholly outside.",
+        "of the barrier lies below; contradicted if one lies wholly outside. Barriers that are "
+        f"all alike have no interval and decide nothing. {BONFERRONI}",
         paper="contradicted on TerraIncognita, i.i.d. 0.897 against 0.923",
         needs="ensemble_trajectory and average_trajectory at rate 0; measure barrier if there",
         judge=weights_as_outputs,

@@ -17,7 +17,13 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis.claims import accuracy, averaging, features, linearity, practice, rates
 from analysis.claims.claim import Claim
-from analysis.claims.requirement import CONTRADICTED, NOT_TESTED, SUPPORTED, Judgement
+from analysis.claims.requirement import (
+    CONTRADICTED,
+    NOT_TESTED,
+    SUPPORTED,
+    Judgement,
+    joined,
+)
 from analysis.equivalence import ALPHA, MARGIN
 from analysis.estimates import DASH, Estimate
 from core.errors import InputError
@@ -39,7 +45,7 @@ class Entry:
     Attributes:
         claim: The declaration.
         judgement: Its requirements; None where it was not tested.
-        reason: Why it was not tested, or what was left out.
+        reason: Why it was not tested, or what was left out and what its intervals do not cover.
         adjusted: p-value of the verdict, adjusted by Holm over the claims tested; NaN for none.
         runs: Names of the runs that it rests on.
     """
@@ -119,7 +125,7 @@ def table(entries: Sequence[Entry]) -> str:
                 str(entry.estimate) if known else DASH,
                 f"{entry.adjusted:.3f}" if known else DASH,
                 entry.claim.paper,
-                entry.deciding,
+                joined(entry.deciding, entry.reason),
             )
         )
     return "\n".join(lines)
@@ -130,7 +136,7 @@ def _judged(claim: Claim, runs: pd.DataFrame) -> Entry:
         judgement = claim.judge(runs)
     except InputError as error:
         return Entry(claim=claim, judgement=None, reason=f"{error}; needed: {claim.needs}")
-    return Entry(claim=claim, judgement=judgement, reason=judgement.note)
+    return Entry(claim=claim, judgement=judgement, reason=judgement.said)
 
 
 def _names(runs: pd.DataFrame, judgement: Judgement) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ conjunctions, whose p-values are
 .. math:: p^{k/n} = (n - k + 1)\, p_{(k)}
 
 With k = n this is the largest p-value, which needs no correction; with l = 1 it is Bonferroni's.
+The requirement of the k-th (or l-th) smallest p-value is the one that decides.
 
 References:
     | Screening for Partial Conjunction Hypotheses (Benjamini & Heller, 2008)
@@ -20,7 +21,7 @@ References:
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from analysis.bootstrap import Mean
 from analysis.equivalence import ALPHA
@@ -28,6 +29,14 @@ from analysis.estimates import Estimate
 
 SUPPORTED, CONTRADICTED, INCONCLUSIVE = "supported", "contradicted", "inconclusive"
 NOT_TESTED = "not tested"
+# Ends the rule of every claim that one requirement is enough to refute.
+BONFERRONI = (
+    "For a contradiction the intervals are those of level 1 - 0.05 / n, n as many as there are "
+    "(Bonferroni)."
+)
+ALL_ABOVE = (
+    f"Supported if every interval lies above 0, contradicted if one lies below. {BONFERRONI}"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +77,14 @@ class Judgement:
     note: str = ""
 
     @property
+    def holding(self) -> int:
+        """How many have to hold."""
+        return len(self.requirements) if self.needed is None else self.needed
+
+    @property
     def support(self) -> float:
         """p-value in support of the claim."""
-        needed = len(self.requirements) if self.needed is None else self.needed
-        return conjunction([r.support for r in self.requirements], needed)
+        return conjunction([r.support for r in self.requirements], self.holding)
 
     @property
     def against(self) -> float:
@@ -87,10 +100,16 @@ class Judgement:
 
     @property
     def deciding(self) -> Requirement:
-        """The most refuted requirement of a claim that is contradicted, else the least sure."""
-        if self.word == CONTRADICTED:
-            return min(self.requirements, key=lambda r: r.against)
-        return max(self.requirements, key=lambda r: r.support)
+        """The requirement whose p-value makes the verdict, the first of equals."""
+        refuted = self.word == CONTRADICTED
+        p_values = [r.against if refuted else r.support for r in self.requirements]
+        decisive = sorted(p_values)[(self.refuting if refuted else self.holding) - 1]
+        return self.requirements[p_values.index(decisive)]
+
+    @property
+    def said(self) -> str:
+        """What was left out and what the intervals do not cover, each once."""
+        return joined(self.note, *(r.note for r in self.requirements))
 
 
 def required(
@@ -134,6 +153,28 @@ def undecided(name: str, mean: Mean, rows: Sequence[int]) -> Requirement:
         rows=tuple(rows),
         note=mean.reason,
     )
+
+
+def most_of(found: Judgement, needed: int) -> Judgement:
+    """The same requirements, of which so many have to hold, or to be refuted."""
+    num = len(found.requirements)
+    note = joined(f"{needed} of {num} decide" if needed < num else "", found.note)
+    return replace(found, needed=needed, refuting=needed, note=note)
+
+
+def noted(found: Requirement, *notes: str) -> Requirement:
+    """The same requirement with more to say."""
+    return replace(found, note=joined(found.note, *notes))
+
+
+def joined(*notes: str) -> str:
+    """Notes that say something, each once.
+
+    Example:
+        >>> joined("one cell", "", "one cell", "2 runs without a partner")
+        'one cell; 2 runs without a partner'
+    """
+    return "; ".join(dict.fromkeys(note for note in notes if note))
 
 
 def conjunction(p_values: Sequence[float], needed: int) -> float:

@@ -16,22 +16,22 @@ linear, tangent
 
 Every row carries its setting: pretrained weights, steps, training size. Unless a claim is about
 them, runs from scratch, of another noise or placement, with another head factor than 1 or away
-from the main setting, which is the most frequent one of an environment, are left out. Single runs
-count at the `best` step by i.i.d. accuracy where a study has it, as in the paper, else at the
-`final` one; so do other methods that have rows at both.
+from the main setting are left out. The main setting is that of most single runs of a data set, and
+of several the one of the most steps and images; held out, environments leave training sets of
+different sizes, which then count as one. At a rate of 0 there is no noise, whatever its kind and
+placement are called. Single runs count at the `best` step by i.i.d. accuracy where a study has it,
+as in the paper, else at the `final` one; so do other methods that have rows at both.
 """
 
-import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
+from pandas.api.types import is_numeric_dtype
 
-from analysis.bootstrap import hierarchical_mean
-from analysis.claims.requirement import Requirement, required
-from analysis.clusters import PLACE, Level, numbered
+from analysis.clusters import numbered
 from analysis.pairing import KEYS, SETTING, Pairs, paired
-from analysis.runs import DROP_RATE
+from analysis.runs import DROP_RATE, IDENTITY
 from core.errors import InputError
 
 SINGLE = ("erm", "dropout")
@@ -39,7 +39,6 @@ ENSEMBLES = ("ensemble_trajectory", "ensemble_final")
 AVERAGES = ("average_trajectory", "average_final")
 TRAJECTORIES = (ENSEMBLES[0], AVERAGES[0])
 FINALS = (ENSEMBLES[1], AVERAGES[1])
-HEAD_DROPOUT = "noise == 'dropout' and placement == 'head'"
 MAIN = ["pretrained", "steps", "train_size"]
 # Averages are of whole runs: which step counts is a choice about single runs.
 ON = (*KEYS, *(name for name in SETTING if name != "selection"))
@@ -47,7 +46,7 @@ ON = (*KEYS, *(name for name in SETTING if name != "selection"))
 
 def pretrained_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs with dropout at the head or without noise, pretrained, at one step each."""
-    return _one_step(runs.query(f"{HEAD_DROPOUT} and not from_scratch"))
+    return _one_step(_head_dropout(runs).query("not from_scratch"))
 
 
 def sized_runs(runs: pd.DataFrame) -> pd.DataFrame:
@@ -56,13 +55,18 @@ def sized_runs(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def main_runs(runs: pd.DataFrame) -> pd.DataFrame:
-    """The same in the main setting of their environment."""
+    """The same in the main setting of their data set."""
     return _most_frequent(sized_runs(runs), MAIN)
+
+
+def any_steps(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same of any steps, at one training size."""
+    return _most_frequent(sized_runs(runs), ["pretrained", "train_size"])
 
 
 def scratch_runs(runs: pd.DataFrame) -> pd.DataFrame:
     """Runs from random weights with dropout or without noise, at one step each."""
-    found = _one_step(runs.query(f"{HEAD_DROPOUT} and from_scratch and head_lr_factor == 1"))
+    found = _one_step(_head_dropout(runs).query("from_scratch and head_lr_factor == 1"))
     if found.empty:
         raise InputError("no run is from scratch")
     return found
@@ -114,63 +118,45 @@ def contrast(
     return paired(a, b, column, on=[name for name in ON if name not in free])
 
 
-def requirement(
-    name: str,
-    pairs: Pairs,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-    level: Level = "cells",
-    rows: Sequence[int] | None = None,
-) -> Requirement:
-    """What a claim requires of the mean of pairs; `rows` are their runs where they lack them."""
-    mean = hierarchical_mean(pairs.frame, level=level)
-    return required(name, mean, pairs.rows if rows is None else rows, low=low, high=high)
-
-
-def over_cells(
-    name: str,
-    a: pd.DataFrame,
-    b: pd.DataFrame,
-    column: str = "ood",
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-) -> Requirement:
-    """The same for methods or settings whose cells differ: means over cells, paired by seed."""
-    keys = [name for name in KEYS if name != "cell"]
-    first, second = (
-        side.groupby(keys, as_index=False).agg({column: "mean"}).assign(cell="all")
-        for side in (a, b)
-    )
-    pairs = paired(first, second, column, on=KEYS)
-    return requirement(name, pairs, low=low, high=high, rows=sorted({*a.index, *b.index}))
-
-
-def mean_requirement(
-    name: str,
-    rows: pd.DataFrame,
-    column: str,
-    *,
-    low: float = -math.inf,
-    high: float = math.inf,
-) -> Requirement:
-    """What a claim requires of the mean of a column of measures."""
-    measured = with_measure(rows, column)
-    mean = hierarchical_mean(measured, column)
-    return required(name, mean, measured.index.tolist(), low=low, high=high)
-
-
 def with_measure(rows: pd.DataFrame, column: str) -> pd.DataFrame:
     """Rows that have a measure.
 
     Raises:
-        InputError: If there is none.
+        InputError: If there is none, or it is no number.
     """
+    if column in rows.columns and not is_numeric_dtype(rows[column]):
+        raise InputError(
+            f"the measure {column} holds {rows[column].iloc[0]!r}, which is no number"
+        )
     found = rows.dropna(subset=[column]) if column in rows.columns else rows.iloc[:0]
     if found.empty:
         raise InputError(f"no run has the measure {column}")
     return found
+
+
+def levels(values: pd.Series, env: pd.Series) -> pd.Series:
+    """Sizes of one data set that count as equal, the larger the greater.
+
+    They are the sizes themselves where environments share them, else numbered within each from
+    its largest, which is -1.
+
+    Example:
+        >>> images, env = pd.Series([100, 1000, 80, 800]), pd.Series(list("xxyy"))
+        >>> levels(images, env).tolist()
+        [-2.0, -1.0, -2.0, -1.0]
+    """
+    by_env = values.groupby(env)
+    if values.nunique() == by_env.nunique().max():
+        return values
+    return -pd.Series(by_env.rank("dense", ascending=False))
+
+
+def _head_dropout(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs with dropout at the head, and those without noise; of several alike the first."""
+    usual = (runs["noise"] == "dropout") & (runs["placement"] == "head")
+    rows = pd.concat([runs.loc[usual, :], runs.loc[~usual & (runs["drop_rate"] == 0), :]])
+    same = [name for name in IDENTITY if name not in {"noise", "placement"}]
+    return rows.drop_duplicates(same).sort_index()
 
 
 def _one_step(runs: pd.DataFrame) -> pd.DataFrame:
@@ -186,11 +172,18 @@ def _one_step(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _most_frequent(rows: pd.DataFrame, setting: Sequence[str]) -> pd.DataFrame:
-    """Rows in the setting that most single runs of their environment have."""
+    """Rows in the setting that most single runs of their data set have, the last of equals."""
     kept = [rows.iloc[:0]]
-    for _, of_place in rows.groupby(PLACE):
-        number = numbered(of_place, setting)
-        single = of_place["method"].isin(SINGLE).to_numpy()
+    for _, of_set in rows.groupby("dataset"):
+        number = numbered(levelled(of_set), setting)
+        single = of_set["method"].isin(SINGLE).to_numpy()
         if single.any():
-            kept.append(of_place[number == np.bincount(number[single]).argmax()])
+            count = np.bincount(number[single])
+            kept.append(of_set[number == np.flatnonzero(count == count.max())[-1]])
     return pd.concat(kept).sort_index()
+
+
+def levelled(of_set: pd.DataFrame) -> pd.DataFrame:
+    """Rows of a data set with the level of their training size in its place."""
+    sizes = pd.Series(of_set["train_size"].astype("float64"))
+    return of_set.assign(train_size=levels(sizes, pd.Series(of_set["env"])))
