@@ -1,5 +1,8 @@
 """Tests for analysis/association.py."""
 
+import itertools
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -39,19 +42,116 @@ def test_p_values_are_adjusted_over_the_family() -> None:
     assert "Benjamini-Hochberg over 3 measures" in str(few[0])
 
 
-def test_p_values_of_nothing_are_uniform() -> None:
-    generator = np.random.default_rng(0)
-    idle = {f"idle{number}": generator.normal(size=48) for number in range(60)}
-    found = associations(study().assign(**idle), list(idle), num_resamples=199)
-    for p_values in ([a.p_plain for a in found], [a.p_partial for a in found]):
+def in_settings(
+    seed: int, *, shared: float, seeds: float = 0.0, slope: float = 0.0
+) -> pd.DataFrame:
+    """Six cells at three rates in four environments, with two seeds of its own in each.
+
+    Every variable has effects of the setting, of which a share is the same in all environments,
+    of the seed and of the run. Beyond `iid`, `ood` goes with `measure` by `slope` only; `idle`
+    has nothing to do with either.
+    """
+    generator = np.random.default_rng(seed)
+    frame = pd.concat([grid(drop_rate=rate) for rate in (0.0, 0.5, 0.9)], ignore_index=True)
+    frame["seed"] += 2 * frame.groupby("env").ngroup()
+
+    def variable() -> np.ndarray:
+        parts = [(shared, ["cell", "drop_rate"]), (1 - shared, ["env", "cell", "drop_rate"])]
+        found = 0.5 * generator.normal(size=len(frame))
+        for variance, names in [*parts, (seeds, ["env", "seed"])]:
+            group = frame.groupby(names).ngroup().to_numpy()
+            found += variance**0.5 * generator.normal(size=group.max() + 1)[group]
+        return found
+
+    iid, measure = variable(), variable()
+    ood = iid + slope * measure + variable()
+    return frame.assign(iid=iid, ood=ood, measure=iid + measure, idle=variable())
+
+
+@pytest.mark.parametrize("shared", [0.0, 1.0])
+def test_p_values_of_nothing_are_uniform(shared: float) -> None:
+    found = [
+        associations(in_settings(seed, shared=shared), ["measure", "idle"], num_resamples=99)
+        for seed in range(40)
+    ]
+    for p_values in ([m.p_partial for m, _ in found], [i.p_plain for _, i in found]):
         assert kstest(p_values, "uniform").pvalue > 0.01
+        assert np.mean(np.array(p_values) <= 0.05) <= 0.125  # 40 coins of 5 %: 97 % of the time
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "of", [{"shared": 0}, {"shared": 1}, {"shared": 0.5, "seeds": 1}], ids=str
+)
+def test_tests_and_intervals_of_nothing_err_as_often_as_they_say(of: dict[str, float]) -> None:
+    found = [
+        associations(in_settings(seed, **of), ["measure", "idle"], num_resamples=299)
+        for seed in range(300)
+    ]
+    partial = [(m.p_partial, m.partial) for m, _ in found]
+    plain = [(i.p_plain, i.plain) for _, i in found]
+    for results in (partial, plain):  # the standard error of 5 % of 300 is 1.3 %
+        assert 0.01 < np.mean([p <= 0.05 for p, _ in results]) < 0.09
+        assert 0.91 < np.mean([e.low < 0 < e.high for _, e in results]) < 0.99
+
+
+def test_what_goes_with_accuracy_over_settings_is_found() -> None:
+    found = [
+        associations(in_settings(seed, shared=1, slope=1.0), ["measure"], num_resamples=199)[0]
+        for seed in range(20)
+    ]
+    assert np.mean([a.p_partial <= 0.05 for a in found]) > 0.7
+    assert np.mean([a.partial.low > 0 for a in found]) > 0.7
+
+
+def test_the_p_value_is_the_share_of_all_permutations_of_settings() -> None:
+    frame = in_settings(0, shared=0.5, slope=0.5).query("drop_rate < 0.9 and cell < 'c'")
+    (found,) = associations(frame, ["measure"])
+    places = ["env", "seed"]
+    ranks = frame.assign(ood=frame.groupby(places)["ood"].rank())
+    wide = ranks.pivot_table(
+        index=places, columns=["cell", "drop_rate"], values=["measure", "ood"]
+    )
+    x, y = (wide[name].rank(axis=1).to_numpy() - 2.5 for name in ("measure", "ood"))
+    all_of_them = [(x[:, list(order)] * y).sum() for order in itertools.permutations(range(4))]
+    share = np.mean(np.abs(all_of_them) >= abs((x * y).sum()) - 1e-9)
+    assert_allclose([found.p_plain, found.smallest_p], [share, 1 / 24])
+    assert found.num_settings == 4
+
+
+def test_few_settings_give_no_p_value_and_no_place_in_the_family() -> None:
+    frame = in_settings(0, shared=1, slope=1.0)
+    frame["few"] = frame["ood"].where(frame["cell"] == "a")
+    few, measure, idle = associations(frame, ["few", "measure", "idle"])
+    assert few.num_settings == 3 and few.plain.value > 0.99 and math.isnan(few.adjusted_plain)
+    assert few.reason.startswith(
+        "3 settings of cell and rate, of which no p-value can be below 0.17"
+    )
+    assert few.reason in str(few) and few.plain.has_interval
+    assert measure.num_measures == idle.num_measures == 2
+    (alone,) = associations(frame.query("cell == 'a'"), ["few"])
+    assert math.isnan(alone.adjusted_partial) and alone.num_measures == 0
+
+
+def test_a_setting_that_lacks_a_run_trades_places_with_none() -> None:
+    frame = in_settings(0, shared=1).query("drop_rate < 0.9 and cell < 'c'")
+    lacking = (frame["env"] == "ink") & (frame["cell"] == "a") & (frame["drop_rate"] == 0)
+    (found,) = associations(frame[~lacking | (frame["seed"] > 0)], ["measure"])
+    assert found.num_runs == 31 and found.num_settings == 4 and "below 0.17" in found.reason
+
+
+def test_a_measure_that_iid_accuracy_determines_tells_nothing_beyond_it() -> None:
+    frame = in_settings(0, shared=1).assign(same=lambda f: f["iid"] ** 3)
+    (found,) = associations(frame, ["same"])
+    assert found.plain.value > 0 and found.p_plain < 0.05
+    assert math.isnan(found.partial.value) and found.p_partial == 1
 
 
 def test_runs_without_the_measure_are_left_out() -> None:
     frame = study()
     frame.loc[frame["env"] == "ink", "good"] = np.nan
     frame.loc[frame["env"] == "photo", "good"] = np.where(np.arange(12) < 3, 1.0, np.nan)
-    assert associations(frame, ["good"])[0].num_runs == 24  # three runs are too few
+    assert associations(frame, ["good"])[0].num_runs == 24  # two of a seed are too few
 
 
 def test_what_cannot_be_measured_is_refused() -> None:
@@ -59,5 +159,5 @@ def test_what_cannot_be_measured_is_refused() -> None:
         associations(study(), ["good", "absent"])
     with pytest.raises(InputError, match="no column of a measure"):
         associations(study(), [])
-    with pytest.raises(InputError, match="no environment has 4 runs with good"):
+    with pytest.raises(InputError, match="no environment and seed has 3 runs with good"):
         associations(study().iloc[:3], ["good"])
