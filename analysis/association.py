@@ -22,9 +22,10 @@ p-values
     reach 5 %: then there is no p-value, and no place in the family. A setting that lacks a run
     trades places only with those that lack the same.
 Intervals
-    The rescaled bootstrap over settings (`analysis.resampling`) gives the error of Fisher's z,
-    the inverse hyperbolic tangent of r, and Student's t, with a degree of freedom a setting less
-    one, the interval. It is about settings like these, in these environments.
+    The jackknife that leaves out one setting at a time gives the error of r, and Student's t the
+    interval of Fisher's z, the inverse hyperbolic tangent of r, whose error is that of r over
+    :math:`1 - r^2`. There is a degree of freedom a setting less one, and one less for the
+    regression. The interval is about settings like these, in these environments.
 
 Settings are taken for exchangeable: a measure that goes with o.o.d. accuracy because both follow
 the dropout rate is associated with it. With no association, in studies of 18 settings with two
@@ -34,12 +35,13 @@ alike in all environments or not; permuting single runs has them in up to 50 %.
 All measures together are a family of tests: p-values are adjusted over it by Holm (no false
 discovery) or Benjamini and Hochberg (few of them).
 
-Shapes: N runs, B resamples or permutations.
+Shapes: N runs, S settings, B permutations.
 
 References:
     | The Proof and Measurement of Association between Two Things (Spearman, 1904)
     | A Simple Sequentially Rejective Multiple Test Procedure (Holm, 1979)
     | Controlling the False Discovery Rate (Benjamini & Hochberg, 1995)
+    | The Jackknife, the Bootstrap and Other Resampling Plans (Efron, 1982), chapter 3
     | A Nonstochastic Interpretation of Reported Significance Levels (Freedman & Lane, 1983)
     | Permutation Inference for the General Linear Model (Winkler et al., 2014)
     | https://doi.org/10.1016/j.neuroimage.2014.01.060
@@ -63,14 +65,13 @@ from analysis.estimates import Estimate
 from analysis.intervals import LEVEL, NUM_RESAMPLES
 from analysis.permutations import exchangeable, num_permutations, permutations
 from analysis.rank_correlation import centred_ranks, correlation, residual
-from analysis.resampling import UNDEFINED, cluster_weights
 from core.errors import InputError
 
 LEAST_RUNS = 3  # of one environment, seed and split
 SETTING = ["dataset", "cell", "drop_rate"]  # what moves together
 STRATUM = [*PLACE, "seed", "split"]  # what ranks are taken in
 ALPHA = round(1 - LEVEL, 9)
-PERFECT = 1 - 1e-12  # largest correlation that has a finite z
+PERFECT = 1 - 1e-9  # a correlation above shows no error
 Correction = Literal["holm", "fdr_bh"]
 CORRECTIONS = {"holm": "Holm", "fdr_bh": "Benjamini-Hochberg"}
 Rows = Float[np.ndarray, " N"]
@@ -136,8 +137,8 @@ def associations(
         runs: Checked runs frame.
         measures: Columns of measures; rows without the measure are left out of it.
         correction: How p-values are adjusted.
-        seed: Seed of resamples and permutations.
-        num_resamples: How many of either, at most.
+        seed: Seed of the permutations.
+        num_resamples: How many, at most.
 
     Raises:
         InputError: If there is no measure, a column is missing, or no environment and seed has
@@ -171,9 +172,7 @@ def _association(runs: pd.DataFrame, name: str, seed: int, num: int) -> Associat
         )
     stratum, setting = numbered(rows, STRATUM), numbered(rows, SETTING)
     x, y, z = (rows[n].to_numpy(np.float64) for n in (name, "ood", "iid"))
-    plain, partial = _estimates(
-        (x, y, z), stratum, setting, numbered(rows, ["dataset"]), seed, num
-    )
+    plain, partial = _estimates((x, y, z), stratum, setting, numbered(rows, ["dataset"]))
     groups = exchangeable(setting, stratum)
     smallest = 1 / min(num_permutations(groups), num)
     p_plain = p_partial = math.nan
@@ -210,18 +209,17 @@ def _too_few(num_settings: int, smallest: float) -> str:
 
 
 def _estimates(
-    variables: tuple[Rows, Rows, Rows],
-    stratum: Labels,
-    setting: Labels,
-    dataset: Labels,
-    seed: int,
-    num: int,
+    variables: tuple[Rows, Rows, Rows], stratum: Labels, setting: Labels, dataset: Labels
 ) -> list[Estimate]:
     """The plain and the partial correlation."""
+    numbers = np.unique(setting)
     found = _both(variables, stratum, np.ones((1, len(stratum))))
-    drawn = _both(variables, stratum, cluster_weights(setting, dataset, seed=seed, num_draws=num))
-    degrees = len(np.unique(setting)) - len(np.unique(dataset))
-    return [_estimate(float(f[0]), d, degrees) for f, d in zip(found, drawn, strict=True)]
+    without = _both(variables, stratum, (setting != numbers[:, None]).astype(np.float64))
+    of_setting = np.array([dataset[setting == number][0] for number in numbers])
+    return [
+        _estimate(float(whole[0]), left, of_setting, used)
+        for whole, left, used in zip(found, without, (0, 1), strict=True)
+    ]
 
 
 def _both(
@@ -254,15 +252,19 @@ def _p_value(null: Float[np.ndarray, " B"]) -> float:
     return float(np.mean(np.abs(null) >= abs(null[0]) - rounding))
 
 
-def _estimate(value: float, drawn: Float[np.ndarray, " B"], degrees: int) -> Estimate:
-    """Student's t on the scale of Fisher's z."""
-    defined = drawn[np.isfinite(drawn)]
-    if math.isnan(value) or degrees < 1 or len(defined) < (1 - UNDEFINED) * len(drawn):
+def _estimate(
+    value: float, without: Float[np.ndarray, " S"], dataset: Int[np.ndarray, " S"], used: int
+) -> Estimate:
+    """Student's t on the scale of Fisher's z; none of a perfect or an undefined correlation."""
+    sizes = np.bincount(dataset)[dataset]
+    centre = np.bincount(dataset, without)[dataset] / sizes
+    variance = float(((sizes - 1) / sizes * (without - centre) ** 2).sum())
+    degrees = len(dataset) - len(np.unique(dataset)) - used
+    if math.isnan(value + variance) or degrees < 1 or abs(value) > PERFECT:
         return Estimate(value)
-    centre, *z = np.arctanh(np.clip([value, *defined], -PERFECT, PERFECT)).tolist()
-    stderr = float(np.std(z, ddof=1))
-    mean = Mean(value=centre, stderr=stderr, degrees=float(degrees), num=len(drawn))
-    low, high = np.tanh(mean.interval()).tolist()
+    stderr = math.sqrt(variance) / (1 - value**2)
+    z = Mean(value=math.atanh(value), stderr=stderr, degrees=float(degrees), num=len(dataset))
+    low, high = np.tanh(z.interval()).tolist()
     return Estimate(value, low, high)
 
 

@@ -1,6 +1,6 @@
 r"""Spearman's rank correlation within strata, plain and beyond a third variable.
 
-Rows may have weights, such as how often a resample holds them. A rank is the share of its stratum
+Rows may have weights, such as 0 where they are left out. A rank is the share of its stratum
 below a value, ties a half, less a half:
 
 .. math:: \tilde x_i = \frac{\sum_j w_j ([x_j < x_i] + [x_j = x_i] / 2)}{\sum_j w_j} - \frac12,
@@ -9,7 +9,7 @@ below a value, ties a half, less a half:
 
 with j over the rows of the stratum and i over all. `analysis.association` says what it is for.
 
-Shapes: N runs, B resamples.
+Shapes: N runs, B rows of weights.
 """
 
 import math

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
 from analysis.bootstrap import NUM_DRAWS, Mean, Rows
 from analysis.clusters import Clusters
@@ -35,26 +35,14 @@ def resample_weights(
         >>> resample_weights(design, num_draws=50).max(0)
         array([2., 2., 2., 2.])
     """
-    return cluster_weights(design.cluster, design.stratum, seed=seed, num_draws=num_draws)
-
-
-def cluster_weights(
-    cluster: Int[np.ndarray, " N"],
-    stratum: Int[np.ndarray, " N"],
-    *,
-    seed: int = 0,
-    num_draws: int = NUM_DRAWS,
-) -> Float[np.ndarray, "B N"]:
-    """The same for any clusters of rows; the only cluster of a stratum is in every resample."""
     generator = np.random.default_rng(seed)
-    counts = np.ones((num_draws, int(cluster.max()) + 1))
-    for one in np.unique(stratum):
-        members = np.unique(cluster[stratum == one])
+    counts = np.empty((num_draws, int(design.cluster.max()) + 1))
+    for stratum in range(len(design.sizes)):
+        members = np.unique(design.cluster[design.stratum == stratum])
         num = len(members)
-        if num > 1:
-            draws = generator.multinomial(num - 1, np.full(num, 1 / num), num_draws)
-            counts[:, members] = draws * num / (num - 1)
-    return counts[:, cluster]
+        draws = generator.multinomial(num - 1, np.full(num, 1 / num), num_draws)
+        counts[:, members] = draws * num / (num - 1)
+    return counts[:, design.cluster]
 
 
 def bootstrap_estimate(

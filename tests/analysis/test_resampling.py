@@ -2,12 +2,11 @@
 
 import math
 
-import numpy as np
 from numpy.testing import assert_allclose
 
 from analysis.bootstrap import hierarchical_mean
 from analysis.clusters import clusters
-from analysis.resampling import bootstrap_estimate, cluster_weights, resample_weights
+from analysis.resampling import bootstrap_estimate, resample_weights
 from tests.analysis.study_data import differing_cells as study
 
 
@@ -19,11 +18,6 @@ def test_resamples_are_unbiased_and_have_the_variance_of_the_closed_form() -> No
     drawn = weights @ (design.weight * values)
     mean = hierarchical_mean(frame)
     assert_allclose(drawn.std(), mean.stderr, rtol=0.03)  # of 40,000 draws: under 1 %
-
-
-def test_the_only_cluster_of_a_stratum_is_in_every_resample() -> None:
-    weights = cluster_weights(np.array([0, 1, 2, 2]), np.array([0, 0, 1, 1]), num_draws=20)
-    assert set(weights[:, :2].ravel()) == {0, 2} and (weights[:, 2:] == 1).all()
 
 
 def test_a_statistic_that_is_a_mean_has_the_interval_of_the_mean() -> None:
