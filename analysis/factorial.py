@@ -1,10 +1,15 @@
 r"""What each hyper-parameter does to o.o.d. accuracy, and which of them act together.
 
 A linear mixed model: fixed effects of the factors and of their products in pairs, random effects
-of the environment and of the seed, crossed,
+of the environment and of the seed within it,
 
 .. math:: y_r = \beta_0 + \sum_j \beta_j x_{rj} + \sum_{j<k} \beta_{jk} x_{rj} x_{rk}
-          + a_{e(r)} + s_{\mathrm{seed}(r)} + \varepsilon_r
+          + a_{e(r)} + s_{e(r)\, \mathrm{seed}(r)} + \varepsilon_r
+
+A seed is the hold-out, the head and the batches of all runs that have it in an environment. In
+another one it is another seed, whether or not it has the same label: what it holds out there is
+something else. A seed that an environment has alone cannot be told from the environment, nor one
+that a run has alone from its noise: it is no random effect then, and named as confounded.
 
 Every factor runs from -1/2 at its lowest to 1/2 at its highest value, learning rates, weight
 decays and head factors on a logarithmic scale: an effect is the change of accuracy over the
@@ -26,18 +31,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from statsmodels.formula.api import mixedlm
 from statsmodels.stats.multitest import multipletests
-from statsmodels.tools.sm_exceptions import ConvergenceWarning
 
+from analysis.clusters import numbered
 from analysis.estimates import Estimate
 from core.errors import InputError
 
 FACTORS = ("drop_rate", "lr", "weight_decay", "head_lr_factor")
 LOGARITHMIC = frozenset(FACTORS[1:])
-RANDOM = ("env", "seed")
-BOUNDARY = "on the boundary of the parameter space"
+Labels = Int[np.ndarray, " N"]
 NEGLIGIBLE = 1e-4  # share of the residual variance below which a variance counts as zero
 
 
@@ -65,7 +69,7 @@ class Factorial:
         spread: Standard deviation of each random effect, and of the residual.
         num_runs: Rows.
         constant: Factors that do not vary, which have no effect here.
-        confounded: Factors that vary only together with those before them, and are left out.
+        confounded: Factors, or seeds, that vary only together with others, and are left out.
         singular: What is wrong with the fit; empty where nothing is.
     """
 
@@ -88,8 +92,8 @@ def factorial(
         factors: Columns of the factors.
 
     Raises:
-        InputError: If no factor varies, a logarithmic one is not positive, or there are fewer
-            runs than effects.
+        InputError: If no factor varies, a logarithmic one is not positive, there are fewer runs
+            than effects, the outcome is the same in all runs, or nothing tells effects from noise.
     """
     rows = runs.dropna(subset=[*factors, outcome]).reset_index(drop=True)
     varying = [name for name in factors if len(set(rows[name])) > 1]
@@ -98,10 +102,15 @@ def factorial(
     terms = _independent(frame)
     _check(len(rows), terms)
     frame = frame.assign(outcome=rows[outcome].to_numpy(np.float64))
-    random = [name for name in RANDOM if len(set(rows[name])) > 1]
-    for name in random:
-        frame[name] = rows[name].astype(str)
-    fit, complaints = _fit(frame, terms, random)
+    if len(set(frame["outcome"])) == 1:
+        raise InputError(
+            f"all {len(rows)} runs have the {outcome} accuracy {frame['outcome'].iloc[0]:g}; "
+            "accuracies that differ were expected, as effects are on their differences: use a "
+            "harder environment or more test images"
+        )
+    groups, alone = _groups(rows)
+    random = list(groups)
+    fit, complaints = _fit(frame.assign(**groups), terms, random)
     spread = _spread(fit, random)
     none = [f"the variance between {n}s is 0" for n in random if _negligible(spread, n)]
     return Factorial(
@@ -109,7 +118,7 @@ def factorial(
         spread=spread,
         num_runs=len(rows),
         constant=constant,
-        confounded=tuple(name for name in varying if name not in terms),
+        confounded=(*(name for name in varying if name not in terms), *alone),
         singular=(*none, *complaints),
     )
 
@@ -148,27 +157,44 @@ def _check(num_runs: int, terms: Sequence[str]) -> None:
         )
 
 
+def _groups(rows: pd.DataFrame) -> tuple[dict[str, Labels], tuple[str, ...]]:
+    """Groups of runs of one environment, and of one seed there; what cannot be told from others.
+
+    Raises:
+        InputError: If there is neither.
+    """
+    env, seed = numbered(rows, ["env"]), numbered(rows, ["env", "seed"])
+    num_envs, num_seeds = len(set(env)), len(set(seed))
+    groups = {"env": env} if num_envs > 1 else {}
+    if num_envs < num_seeds < len(rows):
+        groups["seed"] = seed
+    if not groups:
+        raise InputError(
+            "all runs have one environment, and one seed or each its own; several environments, "
+            "or several seeds with several runs each, were expected, as effects are told from "
+            "noise by them: run the same seeds with all factors"
+        )
+    return groups, () if "seed" in groups or len(set(rows["seed"])) == 1 else ("seed",)
+
+
 def _fit(
     frame: pd.DataFrame, terms: Sequence[str], random: Sequence[str]
 ) -> tuple[Any, list[str]]:
-    """The fit by restricted maximum likelihood, and what the optimiser complained about."""
+    """The fit by restricted maximum likelihood, and what is wrong with it."""
     formula = f"outcome ~ {' + '.join(terms)}"
     components = {name: f"0 + C({name})" for name in random}
-    if not random:
-        raise InputError(
-            "all runs have one environment and one seed; several of either were expected, as "
-            "effects are told from noise by them: run more seeds"
-        )
     model = mixedlm(
         formula, frame, groups=np.ones(len(frame)), vc_formula=components, re_formula="0"
     )
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         fit = model.fit(reml=True, method=["lbfgs", "powell"])
-    kinds = (ConvergenceWarning, RuntimeWarning)
-    said = {str(w.message) for w in caught if issubclass(w.category, kinds)}
-    # An absolute variance of 0.01 is statsmodels' boundary; all accuracies differ by less.
-    return fit, sorted(message for message in said if BOUNDARY not in message)
+    found = [] if fit.converged else ["the optimiser did not converge"]
+    if any("Hessian" in str(w.message) for w in caught):
+        found.append("the likelihood has no clear maximum where it stopped")
+    if any(issubclass(w.category, RuntimeWarning) for w in caught):
+        found.append("it met numbers that are not finite")
+    return fit, found
 
 
 def _spread(fit: Any, random: Sequence[str]) -> dict[str, float]:  # ruff: ignore[any-type]

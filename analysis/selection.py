@@ -1,10 +1,9 @@
 r"""What a rule for choosing the dropout rate or the cell costs out of distribution.
 
-A rule chooses a candidate for every environment held out; its price is the o.o.d. accuracy of the
-best candidate there less that of the chosen one, averaged over environments:
+A rule chooses a candidate for every environment held out:
 
 oracle
-    The best mean o.o.d. accuracy in the environment itself: what nobody can do. Its price is 0.
+    The best mean o.o.d. accuracy in the environment itself: tuning on the test set.
 iid
     The best mean i.i.d. accuracy.
 leave_one_domain_out
@@ -14,27 +13,62 @@ leave_one_domain_out
 fixed
     One candidate that was chosen before the data.
 
-The best candidate is known only by the same runs, so that every price is somewhat too high. Its
-interval is that of draws of all means together; an oracle is chosen anew in every draw.
+The price of a rule is the o.o.d. accuracy of the oracle's choice less that of the rule's, averaged
+over environments. The best of several noisy means is the best partly by luck, and priced on the
+same runs it would be better than any rule where all candidates are alike. Choices are therefore
+made on some runs and priced on others,
 
-Shapes: N rows, B draws, E environments, C candidates.
+.. math:: p = \frac1E \sum_e \frac1{F_e} \sum_f
+          \bigl( y_{e f}[c^*_{e, -f}] - y_{e f}[c_{e, -f}] \bigr)
+
+with y the mean o.o.d. accuracies of fold f, c* and c the choices of the oracle and of the rule on
+runs that have neither a cell nor a seed with the fold in common. Folds are the pairs of a cell and
+a seed, or seeds where the cell is part of the candidate; seeds go by their rank in an environment,
+as environments may have seeds of their own. The price has no bias for what tuning on the test set
+gains over the rule, both with so many runs; it is below 0 where the rule does better, and 0 on
+average where all candidates are alike. The oracle's own price is 0 by definition.
+
+Prices of folds are not independent, as their choices rest on the same runs. Their variance over
+the n folds of a factor is therefore not divided by n but multiplied by :math:`1/n + 1/(n - 1)`,
+the second term for the ratio of runs priced to runs chosen on (Nadeau and Bengio). Variances over
+cells, once for all environments, and over the seeds of every environment are added up, and the
+interval takes Student's t with the degrees of `analysis.bootstrap`.
+
+Shapes: E environments, K cells, L seeds, C candidates.
+
+References:
+    | Inference for the Generalization Error (Nadeau & Bengio, 2003)
+    | https://doi.org/10.1023/A:1024068626366
+    | On Over-fitting in Model Selection and Subsequent Selection Bias (Cawley & Talbot, 2010)
+    | In Search of Lost Domain Generalization (Gulrajani & Lopez-Paz, 2021), on the rules
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from analysis.bootstrap import NUM_DRAWS, mean_draws
-from analysis.clusters import Clusters, clusters
+from analysis.bootstrap import ALIKE, Mean
+from analysis.clusters import numbered
 from analysis.estimates import Estimate
-from analysis.intervals import LEVEL
 from core.errors import InputError
 
 RULES = ("oracle", "iid", "leave_one_domain_out", "fixed")
+IID, OOD, CELL, SEED = 0, 1, 2, 3  # places in, and axes of, the arrays below
+REASONS = {  # whether cells vary, whether seeds do
+    (True, True): "",
+    (True, False): "over cells, for these seeds",
+    (False, True): "over seeds and splits, for these cells",
+    (False, False): "chosen and priced on the same runs, as some environment has no two cells or "
+    "seeds: too high, and no interval",
+}
+SAME = "all folds have the same price, which tells nothing of its error"
 Candidate = tuple[float | str, ...]
+Accuracies = Float[np.ndarray, "2 E K L C"]
+Prices = Float[np.ndarray, "E K L"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,9 +77,10 @@ class Selected:
 
     Attributes:
         rule: One of `RULES`.
-        chosen: Candidate by environment.
-        ood: Mean o.o.d. accuracy of the chosen candidates.
-        price: Below that of the best ones, with its 95 % interval where anything varies.
+        chosen: Candidate by environment, on all runs.
+        ood: O.o.d. accuracy of choices, on runs that they were not made on.
+        price: That of the oracle less this one, with its 95 % interval where anything varies; of
+            the oracle 0, with nothing to estimate.
         reason: What the interval does not cover, or why there is none.
     """
 
@@ -57,11 +92,7 @@ class Selected:
 
 
 def selections(
-    runs: pd.DataFrame,
-    *,
-    by: Sequence[str] = ("drop_rate",),
-    fixed: Candidate | None = None,
-    seed: int = 0,
+    runs: pd.DataFrame, *, by: Sequence[str] = ("drop_rate",), fixed: Candidate | None = None
 ) -> list[Selected]:
     """Every rule on the runs of one data set; `fixed` where a candidate is given.
 
@@ -71,7 +102,6 @@ def selections(
         runs: Rows of one data set in a checked runs frame, one method or one noise at all rates.
         by: Columns that make a candidate: the rate, or the rate and the cell.
         fixed: The candidate of the rule `fixed`: values of the columns `by`.
-        seed: Seed of the draws.
 
     Raises:
         InputError: If there is only one candidate, or no run is there for all of them, or the
@@ -88,27 +118,33 @@ def selections(
         iid (0.0,) 0.1
         leave_one_domain_out (0.9,) 0.0
     """
-    wide, candidates, envs = _wide(runs, by)
-    means, draws, design = _means_and_draws(wide, len(envs), len(candidates), seed)
+    wide, candidates = _wide(runs, by)
+    envs = wide.index.unique("env").tolist()
+    place = _place(candidates, fixed) if fixed is not None else 0
+    sums, counts = _folds(wide)
+    inside, elsewhere = _means(sums, counts), _means(_others(sums), _others(counts))
+    whole = _means(*(x.sum((CELL, SEED), keepdims=True) for x in (sums, counts)))
     rules = [rule for rule in RULES if rule != "fixed" or fixed is not None]
     if len(envs) == 1:
         rules.remove("leave_one_domain_out")
-    place = _place(candidates, fixed) if fixed is not None else 0
-    found = []
+    found = {rule: _accuracies(inside, elsewhere, rule, place) for rule in rules}
+    selected = []
     for rule in rules:
-        picks = _picks(rule, means, place)[0]
-        price = _interval(_price(means, _picks(rule, means, place))[0], rule, draws, place)
-        chosen = {env: candidates[pick] for env, pick in zip(envs, picks, strict=True)}
-        ood = float(means[0, 1, np.arange(len(envs)), picks].mean())
-        found.append(
-            Selected(rule=rule, chosen=chosen, ood=ood, price=price, reason=design.reason)
+        picks = _criterion(whole, rule, place)[:, 0, 0].argmax(1)
+        price = _price(found["oracle"] - found[rule])
+        selected.append(
+            Selected(
+                rule=rule,
+                chosen={env: candidates[pick] for env, pick in zip(envs, picks, strict=True)},
+                ood=_mean(found[rule]),
+                price=Estimate(0.0) if rule == "oracle" else price.estimate,
+                reason="" if rule == "oracle" else price.reason,
+            )
         )
-    return found
+    return selected
 
 
-def _wide(
-    runs: pd.DataFrame, by: Sequence[str]
-) -> tuple[pd.DataFrame, list[Candidate], list[str]]:
+def _wide(runs: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, list[Candidate]]:
     """One row a replicate (cell, seed, split of an environment), one column a candidate."""
     replicate = [n for n in ("dataset", "env", "cell", "seed", "split") if n not in by]
     wide = runs.pivot_table(index=replicate, columns=list(by), values=["iid", "ood"]).dropna()
@@ -119,31 +155,46 @@ def _wide(
             "settings that all of them ran in; at least two in one setting were expected: run "
             "all candidates with the same cells and seeds"
         )
-    frame = wide.index.to_frame(index=False)
-    frame["cell"] = frame.get("cell", "all")
-    wide.index = pd.MultiIndex.from_frame(frame)
-    return wide, candidates, frame["env"].drop_duplicates().tolist()
+    return wide, candidates
 
 
-def _means_and_draws(
-    wide: pd.DataFrame, num_envs: int, num_candidates: int, seed: int
-) -> tuple[Float[np.ndarray, "1 2 E C"], Float[np.ndarray, "B 2 E C"], Clusters]:
-    """Means of both accuracies by environment and candidate, and draws of all of them."""
+def _folds(wide: pd.DataFrame) -> tuple[Accuracies, Float[np.ndarray, "1 E K L 1"]]:
+    """Sums of both accuracies over the runs of every fold, and how many they are."""
     frame = wide.index.to_frame(index=False)
-    design = clusters(frame)
-    env = pd.factorize(frame["env"])[0]
-    inside = (env[:, None] == np.arange(num_envs)) * design.weight[:, None] * num_envs
-    weights = np.einsum("ne,m->nme", inside, np.ones(2 * num_candidates))
-    values = np.broadcast_to(wide.to_numpy(np.float64)[:, :, None], weights.shape)
-    shape = (-1, 2, num_candidates, num_envs)
-    means = (weights * values).sum(0).reshape(shape).swapaxes(2, 3)
-    if not design.varies:
-        return means, means, design
-    flat = (len(frame), -1)
-    draws = mean_draws(
-        values.reshape(flat), design, weights=weights.reshape(flat), seed=seed, num_draws=NUM_DRAWS
-    )
-    return means, draws.reshape(shape).swapaxes(2, 3), design
+    env = numbered(frame, ["env"])
+    cell = numbered(frame, ["cell"]) if "cell" in frame else np.zeros_like(env)
+    run = pd.Series(numbered(frame, ["seed", "split"]))
+    seed = run.groupby(env).rank("dense").to_numpy(np.int64) - 1
+    place = (env, *(_varying(factor, env) for factor in (cell, seed)))
+    values = wide[["iid", "ood"]].to_numpy(np.float64).reshape(len(wide), 2, -1)
+    sums = np.zeros((*(axis.max() + 1 for axis in place), *values.shape[1:]))
+    counts = np.zeros(sums.shape[:3])
+    np.add.at(sums, place, values)
+    np.add.at(counts, place, 1)
+    return np.moveaxis(sums, 3, 0), counts[None, ..., None]
+
+
+def _varying(factor: Int[np.ndarray, " N"], env: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
+    """The factor where every environment has two levels of it; one level for all elsewhere."""
+    fewest = pd.Series(factor).groupby(env).nunique().min()
+    return factor if fewest > 1 else np.zeros_like(factor)
+
+
+def _others(sums: Float[np.ndarray, "_ E K L _"]) -> Float[np.ndarray, "_ E K L _"]:
+    """Sums over the folds that have neither the cell nor the seed; over all of a single one."""
+    for axis in (CELL, SEED):
+        num = sums.shape[axis]
+        if num > 1:
+            summed = np.tensordot(1 - np.eye(num), sums, (1, axis))
+            sums = np.moveaxis(summed, 0, axis)
+    return sums
+
+
+def _means(
+    sums: Float[np.ndarray, "2 E _ _ C"], counts: Float[np.ndarray, "1 E _ _ 1"]
+) -> Float[np.ndarray, "2 E _ _ C"]:
+    """NaN where no run is."""
+    return np.divide(sums, counts, out=np.full_like(sums, math.nan), where=counts > 0)
 
 
 def _place(candidates: Sequence[Candidate], fixed: Candidate) -> int:
@@ -155,28 +206,55 @@ def _place(candidates: Sequence[Candidate], fixed: Candidate) -> int:
     return list(candidates).index(fixed)
 
 
-def _picks(rule: str, means: Float[np.ndarray, "B 2 E C"], fixed: int) -> Int[np.ndarray, "B E"]:
-    """The candidate of every environment."""
-    iid, ood = means[:, 0], means[:, 1]
+def _criterion(
+    means: Float[np.ndarray, "2 E K L C"], rule: str, fixed: int
+) -> Float[np.ndarray, "E K L C"]:
+    """What the rule has the largest of."""
     if rule == "fixed":
-        return np.full(ood.shape[:2], fixed)
+        return np.broadcast_to(np.arange(means.shape[-1]) == fixed, means[OOD].shape) * 1.0
     if rule == "leave_one_domain_out":
-        return (ood.sum(1, keepdims=True) - ood).argmax(2)
-    return (iid if rule == "iid" else ood).argmax(2)
+        return means[OOD].sum(0) - means[OOD]
+    return means[IID if rule == "iid" else OOD]
 
 
-def _price(
-    means: Float[np.ndarray, "B 2 E C"], picks: Int[np.ndarray, "B E"]
-) -> Float[np.ndarray, " B"]:
-    ood = means[:, 1]
-    return (ood.max(2) - np.take_along_axis(ood, picks[:, :, None], 2)[:, :, 0]).mean(1)
+def _accuracies(inside: Accuracies, elsewhere: Accuracies, rule: str, fixed: int) -> Prices:
+    """O.o.d. accuracy in every fold of the choice on the others; NaN where either has no run."""
+    criterion = _criterion(elsewhere, rule, fixed)
+    picks = criterion.argmax(3)[..., None]
+    found = np.take_along_axis(inside[OOD], picks, 3)[..., 0]
+    known = ~np.isnan(criterion).any(3) & ~np.isnan(elsewhere[OOD]).any(3)
+    return np.where(known, found, math.nan)
 
 
-def _interval(
-    value: float, rule: str, draws: Float[np.ndarray, "B 2 E C"], fixed: int
-) -> Estimate:
-    if len(draws) < 2:
-        return Estimate(float(value))
-    prices = _price(draws, _picks(rule, draws, fixed))
-    low, high = np.quantile(prices, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-    return Estimate(float(value), float(low), float(high))
+def _mean(values: Prices) -> float:
+    """Environments count alike, and folds in each."""
+    return float(np.nanmean(values, (1, 2)).mean())
+
+
+def _price(prices: Prices) -> Mean:
+    """The mean with its error over cells and seeds."""
+    num_envs, *levels = prices.shape
+    varies = tuple(num > 1 for num in levels)
+    found = Mean(value=_mean(prices), num=int(np.isfinite(prices).sum()), reason=REASONS[varies])
+    groups = []
+    if varies[0]:
+        groups.append(np.nanmean(np.nanmean(prices, 2), 0))
+    if varies[1]:
+        groups.extend(np.nanmean(prices, 1) / num_envs)
+    variances = np.array([_variance(group) for group in groups])
+    if not variances.sum() > ALIKE**2:
+        return replace(found, reason=SAME if any(varies) else found.reason)
+    degrees = _degrees(variances, np.array([np.isfinite(group).sum() for group in groups]))
+    return replace(found, stderr=float(np.sqrt(variances.sum())), degrees=degrees)
+
+
+def _variance(prices: Float[np.ndarray, " F"]) -> float:
+    """Of the mean of prices of folds, each chosen on the other folds."""
+    known = prices[np.isfinite(prices)]
+    return float(known.var(ddof=1) * (1 / len(known) + 1 / (len(known) - 1)))
+
+
+def _degrees(variances: Float[np.ndarray, " G"], sizes: Int[np.ndarray, " G"]) -> float:
+    """Satterthwaite's, as in `analysis.bootstrap`."""
+    found = variances.sum() ** 2 / (variances**2 / (sizes + 1)).sum() - 2
+    return float(np.clip(found, 1, (sizes - 1).sum()))

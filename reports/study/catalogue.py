@@ -169,7 +169,8 @@ SECTIONS = (
     ),
     Section(
         name="association",
-        needs="measures of richness or linearity as columns, of four runs an environment",
+        needs="measures of richness or linearity as columns, of three runs of an environment "
+        "and seed",
         build=association,
     ),
 )

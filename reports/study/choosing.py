@@ -49,15 +49,16 @@ def selection(runs: pd.DataFrame) -> Content:
             p.candidates,
             RULES[p.selected.rule],
             number(p.selected.ood),
-            cell(p.selected.price),
+            "0 by definition" if p.selected.rule == "oracle" else cell(p.selected.price),
             _choice(p.selected),
         ]
         for p in prices
     ]
+    priced = [price for price in prices if price.selected.rule != "oracle"]
     return Content(
-        plates=[Plate(drawing=_drawing(prices, several=len(found) > 1), data=_frame(prices))],
+        plates=[Plate(drawing=_drawing(priced, several=len(found) > 1), data=_frame(priced))],
         table={"labels": 3, "header": header, "rows": rows},
-        notes=[*left_out, *sentences(p.selected.reason for p in prices)],
+        notes=[*left_out, *sentences(_reason(p) for p in prices)],
     )
 
 
@@ -69,6 +70,11 @@ def _prices(dataset: str, rows: pd.DataFrame) -> list[Price]:
         for name, by in CANDIDATES.items()
         for one in selections(rows, by=by, fixed=fixed.get(name))
     ]
+
+
+def _reason(price: Price) -> str:
+    reason = price.selected.reason
+    return reason and f"choosing {price.candidates}, {reason}"
 
 
 def _choice(selected: Selected) -> str:
@@ -92,7 +98,7 @@ def _drawing(prices: list[Price], *, several: bool) -> Drawing:
     with theme():
         figure, ((axes,),) = panels(1, 1, 0.9 + 0.3 * len(rows))
         forest(axes, rows, styles)
-        axes.set_xlabel("price: ood accuracy below that of the best candidate")
+        axes.set_xlabel("price: ood accuracy below that of the oracle's choice")
         legend(figure, marks({f"choosing {name}": style for name, style in styles.items()}))
         said = [f"{p.candidates}, {RULES[p.selected.rule]} {p.selected.price}" for p in prices]
         return draw(figure, f"Prices of the rules. {'; '.join(said)}.")

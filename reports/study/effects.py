@@ -1,11 +1,9 @@
 """What each hyper-parameter does, and which measures go with o.o.d. accuracy."""
 
-import numpy as np
 import pandas as pd
 
-from analysis.association import LEAST_RUNS, Association, associations
+from analysis.association import LEAST_RUNS, STRATUM, Association, associations, with_measure
 from analysis.claims.rows import MAIN, SINGLE, main_runs, pretrained_runs
-from analysis.clusters import PLACE
 from analysis.factorial import FACTORS, Factorial, factorial
 from analysis.runs import has_measure, measures
 from core.errors import InputError
@@ -46,11 +44,13 @@ def effects(runs: pd.DataFrame) -> Content:
 def _fits(dataset: str, rows: pd.DataFrame) -> tuple[str, Fits]:
     at_main = in_setting(rows, main_runs(rows), MAIN)
     known = [name for name in FACTORS if has_measure(at_main, name)]
-    return dataset, {o: factorial(at_main, outcome=o, factors=known) for o in OUTCOMES}
+    varying = [o for o in OUTCOMES if at_main[o].nunique() > 1] or OUTCOMES[-1:]
+    return dataset, {o: factorial(at_main, outcome=o, factors=known) for o in varying}
 
 
 def _complaints(dataset: str, fits: Fits) -> list[str]:
-    found = []
+    same = [outcome for outcome in OUTCOMES if outcome not in fits]
+    found = [f"{dataset}: all runs have one {o} accuracy; nothing acts on it." for o in same]
     for outcome, fit in fits.items():
         if fit.singular:
             found.append(f"{dataset}, {outcome}: the fit is singular ({'; '.join(fit.singular)}).")
@@ -94,7 +94,7 @@ def association(runs: pd.DataFrame) -> Content:
     names = [name for name in measures(single) if name not in NO_MEASURES]
     kept = [name for name in names if _measured(single, name)]
     if not kept:
-        raise InputError(f"no measure was taken of {LEAST_RUNS} runs of an environment")
+        raise InputError(f"no measure was taken of {LEAST_RUNS} runs of an environment and seed")
     found = associations(single, kept)
     header = ["Measure", "With ood accuracy", "p (Holm)", "Beyond iid accuracy", "p (Holm)"]
     rows = [
@@ -104,25 +104,34 @@ def association(runs: pd.DataFrame) -> Content:
             p_value(a.adjusted_plain),
             cell(a.partial),
             p_value(a.adjusted_partial),
+            str(a.num_settings),
             str(a.num_runs),
         ]
         for a in found
     ]
     absent = [name for name in names if name not in kept]
     notes = [f"Too few runs or no variation: {', '.join(absent)}."] if absent else []
+    notes += _without_verdict(found)
     return Content(
         plates=[Plate(drawing=_association_drawing(found), data=_association_frame(found))],
-        table={"labels": 1, "header": [*header, "Runs"], "rows": rows},
+        table={"labels": 1, "header": [*header, "Settings", "Runs"], "rows": rows},
         notes=notes,
-        facts={"family": len(found)},
+        facts={"family": found[0].num_measures},
     )
 
 
+def _without_verdict(found: list[Association]) -> list[str]:
+    """Measures without a p-value, by the reason."""
+    by_reason: dict[str, list[str]] = {}
+    for one in found:
+        if one.reason:
+            by_reason.setdefault(one.reason, []).append(one.measure)
+    return [f"{', '.join(names)}: {reason}." for reason, names in by_reason.items()]
+
+
 def _measured(rows: pd.DataFrame, name: str) -> bool:
-    """Whether a measure differs between enough runs of some environment."""
-    finite = rows[np.isfinite(rows[name].to_numpy(np.float64, na_value=np.nan))]
-    by_place = finite.groupby(PLACE)[name]
-    return bool(((by_place.size() >= LEAST_RUNS) & (by_place.nunique() > 1)).any())
+    """Whether a measure differs between enough runs of some environment and seed."""
+    return bool((with_measure(rows, name).groupby(STRATUM)[name].nunique() > 1).any())
 
 
 def _association_drawing(found: list[Association]) -> Drawing:
@@ -131,7 +140,7 @@ def _association_drawing(found: list[Association]) -> Drawing:
     with theme():
         figure, ((axes,),) = panels(1, 1, 0.9 + 0.3 * len(rows))
         forest(axes, rows, styles)
-        axes.set(xlabel="rank correlation within environments", xlim=(-1.05, 1.05))
+        axes.set(xlabel="rank correlation within environments and seeds", xlim=(-1.05, 1.05))
         legend(figure, marks(styles))
         said = [f"{a.measure} {a.plain}, beyond iid {a.partial}" for a in found]
         return draw(figure, f"Rank correlations with ood accuracy. {'; '.join(said)}.")

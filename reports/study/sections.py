@@ -1,11 +1,13 @@
 """What a section of the study report is: figures with their data, tables, or why it is empty."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import pandas as pd
 
+from analysis.estimates import DASH
 from core.errors import InputError
 from reports.style import Drawing
 from reports.tables import Table
@@ -71,12 +73,14 @@ def sentences(reasons: Iterable[str]) -> list[str]:
 
 
 def p_value(p: float) -> str:
-    """Three decimals, and no p-value of 0.
+    """Three decimals, and no p-value of 0; a dash where there is none.
 
     Example:
-        >>> p_value(0.0312), p_value(0.0)
-        ('0.031', '< 0.001')
+        >>> p_value(0.0312), p_value(0.0), p_value(math.nan) == DASH
+        ('0.031', '< 0.001', True)
     """
+    if math.isnan(p):
+        return DASH
     return "< 0.001" if p < SMALLEST else f"{p:.3f}"
 
 

@@ -6,7 +6,12 @@ import numpy as np
 from numpy.testing import assert_allclose
 from scipy.stats import pearsonr, rankdata, spearmanr
 
-from analysis.rank_correlation import partial_rank_correlation, rank_correlation
+from analysis.rank_correlation import (
+    centred_ranks,
+    correlation,
+    partial_rank_correlation,
+    rank_correlation,
+)
 
 
 def three(num: int, seed: int = 0) -> np.ndarray:
@@ -30,6 +35,15 @@ def test_what_differs_between_strata_makes_no_correlation() -> None:
     ranked = [np.concatenate([rankdata(v[strata == s]) - 5.5 for s in range(4)]) for v in (x, y)]
     found = rank_correlation(x + 100 * strata, y - 50 * strata, strata)
     assert_allclose(found, pearsonr(*ranked).statistic)
+
+
+def test_weights_are_rows_that_stand_there_so_often() -> None:
+    x, y, _ = np.round(three(20), 1)  # some are tied
+    strata = np.repeat([0, 1], 10)
+    times = np.random.default_rng(1).integers(0, 4, 20)
+    weights = times[None].astype(np.float64)
+    found = correlation(*(centred_ranks(v, strata, weights) for v in (x, y)), weights)
+    assert_allclose(found[0], rank_correlation(*(np.repeat(v, times) for v in (x, y, strata))))
 
 
 def test_what_does_not_vary_has_no_correlation() -> None:

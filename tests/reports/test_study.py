@@ -14,7 +14,7 @@ from analysis.runs import check_runs
 from core.command_line import run
 from core.errors import InputError
 from core.records import Record
-from reports.study import clouds, rates, settings
+from reports.study import choosing, clouds, effects, rates, settings
 from reports.study.__main__ import ReportConfig, report
 from reports.study.catalogue import SECTIONS
 from reports.study.comparison import matched, table
@@ -139,6 +139,35 @@ def test_best_rates_have_their_draws_or_a_reason(runs: pd.DataFrame) -> None:
     best, none = rates.best_rates([("all", main), ("few", main.query("drop_rate > 0"))])
     assert best == "Best rate out of distribution, all: 0.9, from 0.9 to 0.9 in 95 % of draws."
     assert none.startswith("few: no setting has run at 3 dropout rates")
+
+
+def test_the_oracle_has_no_price_of_its_own(runs: pd.DataFrame) -> None:
+    content = choosing.selection(runs)
+    oracle = [row for row in content.table["rows"] if row[2] == "oracle"]
+    assert len(oracle) == 2 and all(row[4] == "0 by definition" for row in oracle)
+    assert set(content.plates[0].data["rule"]) == {"iid", "leave_one_domain_out", "fixed"}
+    assert "Choosing rate and cell, over seeds and splits, for these cells." in content.notes
+
+
+def test_an_accuracy_that_is_the_same_in_all_runs_has_no_effects(runs: pd.DataFrame) -> None:
+    content = effects.effects(runs.assign(iid=0.9))
+    assert set(content.plates[0].data["outcome"]) == {"ood"}
+    assert "digits: all runs have one iid accuracy; nothing acts on it." in content.notes
+    with pytest.raises(InputError, match="runs have the ood accuracy 0.5; accuracies that differ"):
+        effects.effects(runs.assign(iid=0.9, ood=0.5))
+
+
+def test_a_measure_of_few_settings_has_a_dash_for_its_p_value_and_a_reason(
+    runs: pd.DataFrame,
+) -> None:
+    few = runs.assign(nc1=runs["nc1"].where(runs["cell"] == "a"))
+    content = effects.association(few)
+    row = next(row for row in content.table["rows"] if row[0] == "nc1")
+    assert row[2] == row[4] == DASH and row[5] == "3"
+    (note,) = [note for note in content.notes if note.startswith("nc1: 3 settings of cell and")]
+    assert note.endswith("no p-value can be below 0.17: no verdict at 5%.")
+    (others,) = [row for row in content.table["rows"] if row[0] == "cdnv"]
+    assert others[2] != DASH and content.facts["family"] < len(content.table["rows"])
 
 
 def test_published_numbers_are_of_the_same_weights_only() -> None:
