@@ -3,8 +3,8 @@
 Every counterpart is compared with the ordinary run of the same environment, seed, split and
 dropout rate, i.i.d. and o.o.d., at its best i.i.d. accuracy (the paper's Figure 9) and after its
 last step (its Figure 10). Cells of learning rate and weight decay count as their mean on either
-side, as model (1) has cells of its own. Kernel regression has no steps and no dropout, and is compared with the
-ordinary run after its last step at every rate, on the same images.
+side, as model (1) has cells of its own. Kernel regression has no steps and no dropout, and is
+compared with the ordinary run after its last step at every rate, on the same images.
 
 Whether a counterpart decides as well is asked by two one-sided tests against a margin; of the
 differences of model (1), claim C13 of `analysis.claims` makes a verdict.

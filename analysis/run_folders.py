@@ -1,9 +1,10 @@
 """Run folders of `finetuning.train` and `finetuning.linear` as rows of a runs frame.
 
 Every run gives two rows: the evaluation with the best i.i.d. accuracy (`selection` best, the first
-that reached it) and the last one (final). A linear model's folder holds a grid of fits, and each is
-a run in a cell of its own, as the runs of a network are: the best of a grid would be compared with
-a mean over cells. A folder of `finetuning.average` is a run by the method that averaged it.
+that reached it) and the last one (final). A linear model's folder holds a grid of fits, and each
+is a run in a cell of its own, as the runs of a network are: otherwise the best of a grid would be
+compared with a mean over cells. A folder of `finetuning.average` is a run by the method that
+averaged it; its cell names the runs where they are several.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ class _Options(TypedDict):
     noise: NotRequired[str]
     placement: NotRequired[str]
     average_method: NotRequired[str]
+    averaged_runs: NotRequired[list[str]]
+    ensemble_size: NotRequired[int]
     lr: float | list[float]
     weight_decay: float | list[float]
 
@@ -94,6 +97,8 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
         "noise": options.get("noise", "dropout"),
         "placement": options.get("placement", "head"),
         "train_size": facts.get("train_size", pd.NA),
+        # Older averages do not say how many of the runs that they were given they took.
+        "ensemble_size": options.get("ensemble_size", max(1, len(_averaged(options)))),
     } | {name: options[name] for name in ("drop_rate", "pretrained", "seed", "steps")}
     return [
         shared | own | _accuracies(line) | {"selection": name}
@@ -118,11 +123,19 @@ def _fits(folder: Path, options: Line) -> list[tuple[dict[str, Any], list[Line]]
     path = folder / "metrics.jsonl"
     if "linear_blocks" not in options:
         lines = read_json_lines(path, _Evaluation)
-        return [(_cell(options["lr"], options["weight_decay"]), [*lines])]
+        runs = _averaged(options)
+        of_run = _cell(options["lr"], options["weight_decay"])
+        own = {"cell": f"of {', '.join(runs)}"} if len(runs) > 1 else of_run
+        return [(own, [*lines])]
     by_fit: dict[tuple[float, float], list[Line]] = {}
     for line in read_json_lines(path, _OfFit):
         by_fit.setdefault((line["lr"], line["weight_decay"]), []).append(line)
     return [(_cell(*fit), lines) for fit, lines in by_fit.items()]
+
+
+def _averaged(options: Line) -> list[str]:
+    """Names of the runs that were averaged, with learning rates and decays of their own."""
+    return [Path(run).name for run in options.get("averaged_runs", [])]
 
 
 def _cell(lr: float, decay: float) -> dict[str, Any]:

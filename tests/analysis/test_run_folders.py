@@ -89,6 +89,24 @@ def test_every_fit_of_a_linear_model_is_a_run_in_a_cell_of_its_own(tmp_path: Pat
     assert set(runs["lr"]) == {0.001}
 
 
+def test_averages_of_other_runs_are_other_runs(tmp_path: Path) -> None:
+    """They have the options of their first run."""
+    one = {"average_method": "uniform_soup"}
+    groups = (["r/a", "r/b"], ["r/a", "r/c"], ["r/a", "r/b", "r/c", "r/d"])
+    sizes: list[dict[str, Any]] = [{"ensemble_size": 2}, {}, {"ensemble_size": 4}]
+    folders = [
+        write(tmp_path / str(number), RUN[-1:], **one, **size, averaged_runs=of)
+        for number, (of, size) in enumerate(zip(groups, sizes, strict=True))
+    ]
+    swad = {"average_method": "swad", "averaged_runs": ["r/a"], "ensemble_size": 5}
+    folders.append(write(tmp_path / "swad", RUN[-1:], **swad))
+    runs = runs_of_folders([*folders, write(tmp_path / "a", RUN)]).query("selection == 'final'")
+    assert runs["ensemble_size"].tolist() == [2, 2, 4, 5, 1]
+    of_run = "lr 0.1, decay 0.01"
+    assert runs["cell"].tolist() == ["of a, b", "of a, c", "of a, b, c, d", of_run, of_run]
+    assert runs["lr"].isna().tolist() == [True, True, True, False, False]
+
+
 @pytest.mark.parametrize(
     ("lines", "options", "message"),
     [
