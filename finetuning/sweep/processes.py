@@ -21,7 +21,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.parallel import ParallelBackendBase
 
 from finetuning.sweep.names import RunConfig
-from finetuning.sweep.running import Job, Outcome
+from finetuning.sweep.running import FAILURES, Job, Outcome
 
 _IDLE = 60.0  # seconds after which a process without a run gives its memory back
 
@@ -100,7 +100,11 @@ class _Process:
 
     def begin(self, job: Job) -> Future:
         """Make a run."""
-        return self.pool.submit(_made, job)
+        try:
+            return self.pool.submit(_made, job)
+        except BrokenProcessPool:  # it died while it had nothing to do
+            self._replace()
+            return self.pool.submit(_made, job)
 
     def ended(self, future: Future) -> Outcome | BrokenProcessPool:
         """How the run ended, or the process."""
@@ -124,7 +128,14 @@ def _tell(level: int) -> None:
 
 
 def _made(job: Job) -> _Made:
-    outcome = job()
+    try:
+        outcome = job()
+    except RuntimeError as error:  # a GPU that has failed can fail to be left, too
+        if gpus_answer():
+            raise
+        reason = " ".join(str(error).split())
+        lost = f"its GPU failed ({reason:.200}); one that computes was expected: see '{FAILURES}'"
+        return _Made(Outcome(Path(job.config.output), 0.0, lost), can_go_on=False)
     return _Made(outcome, can_go_on=not outcome.failure or gpus_answer())
 
 

@@ -168,13 +168,13 @@ def runs_frame(
         frame = runs_of_folders([folder])
         more = [f", {name} {_cell(own[name])}" for name in varied if name in own]
         frame["cell"] += "".join(more)
-        is_measured = frame["cell"].nunique() == 1  # the fits of a linear model, only as a whole
+        is_measured = len(set(frame["cell"])) == 1  # the fits of a linear model, only as a whole
         frame["seconds"] = pd.to_numeric(seconds[folder.name]) if is_measured else float("nan")
         frames.append(frame)
     runs = pd.concat(frames, ignore_index=True)
     # Two linear models may have a fit in common.
     is_again = (runs["method"] == "linear") & runs.duplicated(IDENTITY)
-    return check_runs(runs[~is_again])
+    return check_runs(runs.loc[~is_again, :])
 
 
 def _varied(options: Iterable[Mapping[str, Any]]) -> list[str]:

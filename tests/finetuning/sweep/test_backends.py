@@ -66,21 +66,26 @@ class Teller(Job):
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fate == "loses its GPU":
             processes.gpus_answer = lambda: False
+        if self.fate == "loses its GPU and cannot leave it":
+            processes.gpus_answer = lambda: False
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
         return Outcome(Path(self.config.output), os.getpid(), self.fate)
 
 
 @pytest.mark.slow
 def test_a_process_is_used_again_unless_it_has_died_or_lost_its_gpu() -> None:
-    fates = ["", "fails", "loses its GPU", "", "dies", ""]
+    fates = ["", "fails", "loses its GPU", "", "dies", "loses its GPU and cannot leave it", ""]
     jobs = [
         Teller(TrainConfig(output=str(number)), Path(), fate=fate)
         for number, fate in enumerate(fates)
     ]
     ended = [found for _, found in Processes(1)._results(jobs, 1)]
     died = [isinstance(found, BrokenProcessPool) for found in ended]
-    assert died == [False] * 4 + [True, False]
+    assert died == [fate == "dies" for fate in fates]
     ids = [found.seconds for found in ended if isinstance(found, Outcome)]
-    assert ids[0] == ids[1] == ids[2] and len({os.getpid(), *ids}) == 4
+    assert ids[0] == ids[1] == ids[2] and len({os.getpid(), 0.0, *ids}) == 5
+    lost = ended[fates.index("loses its GPU and cannot leave it")]
+    assert isinstance(lost, Outcome) and "its GPU failed (CUDA error" in lost.failure
 
 
 def test_an_allocation_that_failed_does_not_end_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
