@@ -95,8 +95,8 @@ class _Process:
     def __enter__(self) -> "_Process":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.pool.shutdown(kill_workers=True)  # at once, also in the midst of a run
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        self.pool.shutdown(kill_workers=error is not None)  # then it may be in the midst of a run
 
     def begin(self, job: Job) -> Future:
         """Make a run."""
