@@ -2,8 +2,9 @@
 
 Every counterpart is compared with the ordinary run of the same environment, seed, split and
 dropout rate, i.i.d. and o.o.d., at its best i.i.d. accuracy (the paper's Figure 9) and after its
-last step (its Figure 10). Kernel regression has no steps and no dropout, and is compared with the
-ordinary run after its last step at every rate, on the same images.
+last step (its Figure 10). Cells of learning rate and weight decay count as their mean on either
+side, as model (1) has cells of its own. Kernel regression has no steps and no dropout, and is
+compared with the ordinary run after its last step at every rate, on the same images.
 
 Whether a counterpart decides as well is asked by two one-sided tests against a margin; of the
 differences of model (1), claim C13 of `analysis.claims` makes a verdict.
@@ -15,7 +16,7 @@ import pandas as pd
 
 from analysis.bootstrap import Mean, hierarchical_mean
 from analysis.equivalence import MARGIN, Equivalence, equivalence
-from analysis.pairing import KEYS, paired
+from analysis.pairing import KEYS, Pairs, paired
 
 ORDINARY = ("erm", "dropout")
 # The network on the images that kernel regression was evaluated on, which may be a sample.
@@ -27,7 +28,7 @@ SELECTIONS = {
 }
 TITLES = {"tangent": "tangent model", "linear": "model (1)", "kernel": "kernel regression"}
 CHOSEN = {"best": "at its best i.i.d. accuracy", "final": "after its last step"}
-_ONE_CELL = "the cell at hand"  # a model (1) chooses its own learning rate and weight decay
+_PLACE = [name for name in KEYS if name != "cell"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,6 @@ def contrasts(runs: pd.DataFrame, *, margin: float = MARGIN) -> list[Contrast]:
         InputError: If a counterpart has no ordinary run with the same settings, or the margin is
             not positive.
     """
-    runs = runs.assign(cell=_ONE_CELL)
     return [
         _contrast(runs, method, selection, rate, split, margin)
         for method, selections in SELECTIONS.items()
@@ -79,13 +79,9 @@ def _contrast(
 ) -> Contrast:
     reference = (ON_KERNEL_IMAGES,) if method == "kernel" else ORDINARY
     alike = runs.loc[(runs["drop_rate"] == rate) & (runs["selection"] == selection), :]
-    pairs = paired(
-        alike.loc[alike["method"] == method, :],
-        alike.loc[alike["method"].isin(reference), :],
-        split,
-        on=KEYS,
-        names=(TITLES[method], "the ordinary network"),
-    )
+    a, b = (alike.loc[alike["method"].isin(of), :] for of in ((method,), reference))
+    names = (TITLES[method], "the ordinary network")
+    pairs = paired(_over_cells(a, split), _over_cells(b, split), split, on=KEYS, names=names)
     mean = hierarchical_mean(pairs.frame)
     return Contrast(
         method=method,
@@ -94,5 +90,16 @@ def _contrast(
         split=split,
         mean=mean,
         test=equivalence(mean, margin=margin),
-        runs=tuple(pairs.rows),
+        runs=tuple(sorted(row for side in (a, b) for row in _rows_of(side, pairs))),
     )
+
+
+def _over_cells(rows: pd.DataFrame, split: str) -> pd.DataFrame:
+    return rows.groupby(_PLACE, as_index=False).agg({split: "mean"}).assign(cell="all")
+
+
+def _rows_of(side: pd.DataFrame, pairs: Pairs) -> list[int]:
+    """Labels of the rows of one side that pairs rest on."""
+    places = (frame.set_index(_PLACE).index for frame in (side, pairs.frame))
+    inside = next(places).isin(next(places))
+    return [int(row) for row in side.index[inside]]

@@ -1,9 +1,10 @@
 """Run folders of `finetuning.train` and `finetuning.linear` as rows of a runs frame.
 
-Every folder gives two rows: the evaluation with the best i.i.d. accuracy (`selection` best, the
-first that reached it) and the last one (final). A linear model's folder holds a grid of fits: best
-is chosen among all evaluations of all fits, final among the fits' last ones, by i.i.d. accuracy. A
-folder of `finetuning.average` is a run by the method that averaged it.
+Every run gives two rows: the evaluation with the best i.i.d. accuracy (`selection` best, the first
+that reached it) and the last one (final). A linear model's folder holds a grid of fits, and each
+is a run in a cell of its own, as the runs of a network are: otherwise the best of a grid would be
+compared with a mean over cells. A folder of `finetuning.average` is a run by the method that
+averaged it; its cell names the runs where they are several.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -35,6 +36,8 @@ class _Options(TypedDict):
     noise: NotRequired[str]
     placement: NotRequired[str]
     average_method: NotRequired[str]
+    averaged_runs: NotRequired[list[str]]
+    ensemble_size: NotRequired[int]
     lr: float | list[float]
     weight_decay: float | list[float]
 
@@ -48,11 +51,14 @@ class _Evaluation(TypedDict):
     iid_accuracy: float
     ood_accuracy: float | None
     lr: float
-    weight_decay: NotRequired[float]
+
+
+class _OfFit(_Evaluation):
+    weight_decay: float
 
 
 def runs_of_folders(folders: Iterable[str | Path]) -> pd.DataFrame:
-    """Two rows a run, checked by `check_runs`.
+    """Two rows a run, checked by `check_runs`; fits of one folder share its name.
 
     Args:
         folders: Finished run folders; `finetuning.sweep` and `scripts.linear_study` make many.
@@ -91,10 +97,14 @@ def _rows(folder: Path) -> list[dict[str, Any]]:
         "noise": options.get("noise", "dropout"),
         "placement": options.get("placement", "head"),
         "train_size": facts.get("train_size", pd.NA),
+        # Older averages do not say how many of the runs that they were given they took.
+        "ensemble_size": options.get("ensemble_size", max(1, len(_averaged(options)))),
     } | {name: options[name] for name in ("drop_rate", "pretrained", "seed", "steps")}
-    lines = read_json_lines(folder / "metrics.jsonl", _Evaluation)
-    chosen = _chosen(lines, options["steps"], folder)
-    return [shared | _evaluated(line, options) | {"selection": n} for n, line in chosen.items()]
+    return [
+        shared | own | _accuracies(line) | {"selection": name}
+        for own, lines in _fits(folder, options)
+        for name, line in _chosen(lines, options["steps"], folder).items()
+    ]
 
 
 def _method(options: Line) -> str:
@@ -108,6 +118,30 @@ def _method(options: Line) -> str:
     return "dropout" if options["drop_rate"] > 0 else "erm"
 
 
+def _fits(folder: Path, options: Line) -> list[tuple[dict[str, Any], list[Line]]]:
+    """Cell, learning rate and decay of every fit in a folder, and its evaluations."""
+    path = folder / "metrics.jsonl"
+    if "linear_blocks" not in options:
+        lines = read_json_lines(path, _Evaluation)
+        runs = _averaged(options)
+        of_run = _cell(options["lr"], options["weight_decay"])
+        own = {"cell": f"of {', '.join(runs)}"} if len(runs) > 1 else of_run
+        return [(own, [*lines])]
+    by_fit: dict[tuple[float, float], list[Line]] = {}
+    for line in read_json_lines(path, _OfFit):
+        by_fit.setdefault((line["lr"], line["weight_decay"]), []).append(line)
+    return [(_cell(*fit), lines) for fit, lines in by_fit.items()]
+
+
+def _averaged(options: Line) -> list[str]:
+    """Names of the runs that were averaged, with learning rates and decays of their own."""
+    return [Path(run).name for run in options.get("averaged_runs", [])]
+
+
+def _cell(lr: float, decay: float) -> dict[str, Any]:
+    return {"lr": lr, "weight_decay": decay, "cell": f"lr {lr:g}, decay {decay:g}"}
+
+
 def _chosen(lines: Sequence[Line], steps: int, folder: Path) -> dict[str, Line]:
     last = [line for line in lines if line["step"] == steps]
     if not last:
@@ -115,18 +149,8 @@ def _chosen(lines: Sequence[Line], steps: int, folder: Path) -> dict[str, Line]:
             f"'{folder}/metrics.jsonl' has no evaluation after step {steps}, the run's last; the "
             "file as the run wrote it was expected: restore it, or train the run again"
         )
-    by_iid = lambda line: line["iid_accuracy"]
-    return {"best": max(lines, key=by_iid), "final": max(last, key=by_iid)}
+    return {"best": max(lines, key=lambda line: line["iid_accuracy"]), "final": last[0]}
 
 
-def _evaluated(line: Line, options: Line) -> dict[str, Any]:
-    """Accuracies, and the learning rate and decay of the fit that they are of."""
-    is_grid = "linear_blocks" in options
-    lr, decay = ((line if is_grid else options)[name] for name in ("lr", "weight_decay"))
-    return {
-        "iid": line["iid_accuracy"],
-        "ood": line["ood_accuracy"],
-        "lr": lr,
-        "weight_decay": decay,
-        "cell": f"lr {lr:g}, decay {decay:g}",
-    }
+def _accuracies(line: Line) -> dict[str, Any]:
+    return {"iid": line["iid_accuracy"], "ood": line["ood_accuracy"]}

@@ -4,9 +4,10 @@
     python -m finetuning.average --runs runs/a --method swad --output runs/a-swad
 
 The folder is read like a run's: `init` (the mean of the runs' starts), `final` (the average),
-metrics, and `config.yaml` with the first run's options, the method and the runs. `trace.jsonl` has
-a line for everything that was tried, with its i.i.d. and o.o.d. accuracy. Only i.i.d. accuracy or
-loss ever decides.
+metrics, and `config.yaml` with the first run's options, the method and its own options, the runs,
+and how many sets of weights were averaged (`ensemble_size`). `trace.jsonl` has a line for
+everything that was tried, with its i.i.d. and o.o.d. accuracy. Only i.i.d. accuracy or loss ever
+decides.
 """
 
 import json
@@ -28,13 +29,43 @@ from core.outputs import check_new, new_folder
 from finetuning.averaging import average, interpolate
 from finetuning.config import TrainConfig
 from finetuning.evaluation import Correct, estimate_statistics, evaluate, held_out_loss, summary
-from finetuning.members import Member, Weights, prepare_members, read_members
+from finetuning.members import (
+    DEFAULTS,
+    Member,
+    Weights,
+    check_used,
+    prepare_members,
+    read_members,
+)
 from finetuning.setup import Setup
 from finetuning.soups import check_shared_start, greedy_soup, swad_window
 
 OF_RUNS = ("uniform_soup", "greedy_soup", "diwa")
+USED = {  # options by method
+    **dict.fromkeys(OF_RUNS, ("weights",)),
+    **{"trajectory": ("first_step",), "swad": (), "wise": ("weights", "alphas")},
+}
+USERS = {
+    "weights": "averages of several runs and wise",
+    "first_step": "trajectory (swad sees all steps that were kept)",
+    "alphas": "wise",
+}
+ALPHAS = tuple(round(0.1 * i, 1) for i in range(11))
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What a method has averaged.
+
+    Attributes:
+        state: The average.
+        size: How many sets of weights are in it.
+    """
+
+    state: Mapping[str, Tensor]
+    size: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +82,13 @@ class AverageConfig:
     loss), wise (between start and end, by i.i.d. accuracy)."""
     output: str = "runs/average"
     """Folder to create."""
-    weights: Weights = "final"
-    """Which weights of a run: after the last step, or of the best i.i.d. accuracy."""
-    first_step: int = 300
-    """First step of a trajectory; SWAD sees all that were kept."""
-    alphas: tuple[float, ...] = tuple(round(0.1 * i, 1) for i in range(11))
-    """Points of the WiSE path, 0 at the start of the run and 1 at its end."""
+    weights: Weights | None = None
+    """Which weights of a run: after the last step (`final`, the default), or of the `best` i.i.d.
+    accuracy; for all methods but trajectory and swad."""
+    first_step: int | None = None
+    """First step of a trajectory (default: 300); SWAD sees all that were kept."""
+    alphas: tuple[float, ...] | None = None
+    """Points of the WiSE path, 0 at the start of the run and 1 at its end (default: every 0.1)."""
     device: str = "auto"
     """`cpu`, `cuda`, `cuda:1`, `mps`; `auto` takes a GPU where there is one."""
     workers: int = 0
@@ -70,8 +102,17 @@ class AverageConfig:
                 f"{'several runs' if several else 'along one run'}: give "
                 f"{'more' if several else 'one'}, or choose another method"
             )
-        if not self.alphas or not all(0 <= alpha <= 1 for alpha in self.alphas):
+        used = USED[self.method]
+        check_used({n: getattr(self, n) for n in USERS}, used, f"--method {self.method}", USERS)
+        if self.alphas is not None and not (self.alphas and all(0 <= a <= 1 for a in self.alphas)):
             raise InputError(f"--alphas is {self.alphas}; numbers from 0 to 1 were expected")
+
+    @property
+    def own(self) -> dict[str, Any]:
+        """The options that the method uses, what was left out filled in."""
+        found = {name: getattr(self, name) for name in USED[self.method]}
+        defaults = DEFAULTS | {"alphas": ALPHAS}
+        return {n: defaults[n] if value is None else value for n, value in found.items()}
 
 
 @dataclass
@@ -116,30 +157,31 @@ def make_average(config: AverageConfig) -> Path:
     check_new(Path(config.output))
     members = read_members(config.runs)
     kitchen = Kitchen(config, members, *prepare_members(members, config.device, config.workers))
-    state = kitchen.finished(METHODS[config.method](kitchen))
+    mixture = METHODS[config.method](kitchen)
+    state = kitchen.finished(mixture.state)
     kitchen.load(state)
     correct = evaluate(kitchen.training, kitchen.setup, kitchen.setup.model)
-    _write(kitchen, state, summary(correct, kitchen.setup))
+    _write(kitchen, Mixture(state, mixture.size), summary(correct, kitchen.setup))
     for line in sentences(correct, kitchen.setup):
         log.info("%s", line)
     return Path(config.output)
 
 
-def _uniform(kitchen: Kitchen) -> dict[str, Tensor]:
-    for member in kitchen.members:
-        state = member.state(kitchen.config.weights)
-        kitchen.measure(state, run=str(member.path), chosen=True)
-    return average(member.state(kitchen.config.weights) for member in kitchen.members)
+def _uniform(kitchen: Kitchen) -> Mixture:
+    weights, members = kitchen.config.own["weights"], kitchen.members
+    for member in members:
+        kitchen.measure(member.state(weights), run=str(member.path), chosen=True)
+    return Mixture(average(member.state(weights) for member in members), len(members))
 
 
-def _diwa(kitchen: Kitchen) -> dict[str, Tensor]:
+def _diwa(kitchen: Kitchen) -> Mixture:
     starts = [member.state("init") for member in kitchen.members]
     check_shared_start(starts, [str(member.path) for member in kitchen.members])
     return _uniform(kitchen)
 
 
-def _greedy(kitchen: Kitchen) -> dict[str, Tensor]:
-    load = lambda position: kitchen.members[position].state(kitchen.config.weights)
+def _greedy(kitchen: Kitchen) -> Mixture:
+    load = lambda position: kitchen.members[position].state(kitchen.config.own["weights"])
     paths = [str(member.path) for member in kitchen.members]
     alone = [kitchen.measure(load(i), run=path) for i, path in enumerate(paths)]
     soup = greedy_soup(
@@ -150,18 +192,18 @@ def _greedy(kitchen: Kitchen) -> dict[str, Tensor]:
     for position, line in enumerate(alone):
         line |= {"soup_score": soup.scores[position], "chosen": position in soup.chosen}
     log.info("chosen, in this order: %s", ", ".join(paths[i] for i in soup.chosen))
-    return soup.state
+    return Mixture(soup.state, len(soup.chosen))
 
 
-def _trajectory(kitchen: Kitchen) -> dict[str, Tensor]:
+def _trajectory(kitchen: Kitchen) -> Mixture:
     (member,) = kitchen.members
-    steps = member.trajectory(kitchen.config.first_step)
+    steps = member.trajectory(kitchen.config.own["first_step"])
     for step, name in steps:
         kitchen.measure(member.state(name), step=step, chosen=True)
-    return average(member.state(name) for _, name in steps)
+    return Mixture(average(member.state(name) for _, name in steps), len(steps))
 
 
-def _swad(kitchen: Kitchen) -> dict[str, Tensor]:
+def _swad(kitchen: Kitchen) -> Mixture:
     (member,) = kitchen.members
     steps = member.trajectory(first_step=1)
     losses = []
@@ -176,19 +218,21 @@ def _swad(kitchen: Kitchen) -> dict[str, Tensor]:
     log.info(
         "from step %d to step %d, %d sets of weights", inside[0][0], inside[-1][0], len(inside)
     )
-    return average(member.state(name) for _, name in inside)
+    return Mixture(average(member.state(name) for _, name in inside), len(inside))
 
 
-def _wise(kitchen: Kitchen) -> dict[str, Tensor]:
+def _wise(kitchen: Kitchen) -> Mixture:
     (member,) = kitchen.members
-    start, end = member.state("init"), member.state(kitchen.config.weights)
-    for alpha in kitchen.config.alphas:
+    own = kitchen.config.own
+    start, end = member.state("init"), member.state(own["weights"])
+    for alpha in own["alphas"]:
         line = kitchen.measure_average(interpolate(start, end, alpha), alpha=alpha, chosen=False)
         shown = {n: line[n] for n in ("iid_accuracy", "ood_accuracy") if line[n] is not None}
         log.info("alpha %g: %s", alpha, ", ".join(f"{n} {v:.3f}" for n, v in shown.items()))
     best = max(kitchen.trace, key=lambda line: line["iid_accuracy"])
     best["chosen"] = True
-    return interpolate(start, end, best["alpha"])
+    alpha = best["alpha"]
+    return Mixture(interpolate(start, end, alpha), (alpha < 1) + (alpha > 0))
 
 
 METHODS = {
@@ -201,14 +245,15 @@ METHODS = {
 }
 
 
-def _write(kitchen: Kitchen, state: Mapping[str, Tensor], accuracies: dict[str, Any]) -> None:
+def _write(kitchen: Kitchen, mixture: Mixture, accuracies: dict[str, Any]) -> None:
     config, first = kitchen.config, kitchen.members[0]
     step = first.config.steps
     said = yaml.safe_load(as_yaml(first.config)) | {
         "output": config.output,
         "average_method": config.method,
         "averaged_runs": [str(member.path) for member in kitchen.members],
-        "averaged_weights": config.weights,
+        "ensemble_size": mixture.size,
+        **_told(config.own),
     }
     metadata = {"model": first.config.model, "step": step, "method": config.method}
     init = average(member.state("init") for member in kitchen.members)
@@ -221,7 +266,13 @@ def _write(kitchen: Kitchen, state: Mapping[str, Tensor], accuracies: dict[str, 
         tried = "".join(json.dumps(line) + "\n" for line in kitchen.trace)
         (folder / "trace.jsonl").write_text(tried)
         save_state_dict(init, folder / "init.safetensors", metadata | {"step": 0})
-        save_state_dict(state, folder / "final.safetensors", metadata)
+        save_state_dict(mixture.state, folder / "final.safetensors", metadata)
+
+
+def _told(own: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a method as YAML takes them: `averaged_weights`, `averaged_first_step`, ..."""
+    plain = {name: list(v) if isinstance(v, tuple) else v for name, v in own.items()}
+    return {f"averaged_{name}": value for name, value in plain.items()}
 
 
 def sentences(correct: Mapping[str, Correct], setup: Setup) -> list[str]:

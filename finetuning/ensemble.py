@@ -12,7 +12,7 @@ import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +33,14 @@ from finetuning.ensembles import (
     size_interval,
     subsets,
 )
-from finetuning.members import Member, Weights, prepare_members, read_members
+from finetuning.members import (
+    DEFAULTS,
+    Member,
+    Weights,
+    check_used,
+    prepare_members,
+    read_members,
+)
 
 Members = tuple[int, ...]
 Classes = Int64[np.ndarray, " N"]
@@ -47,6 +54,8 @@ ACCURACY = Metric(
     reference="https://arxiv.org/abs/2403.00946",
 )
 
+USERS = {"first_step": "--trajectory", "weights": "several runs"}
+
 log = logging.getLogger(__name__)
 
 
@@ -58,10 +67,11 @@ class EnsembleConfig:
     """Finished run folders: the members; with --trajectory one of them."""
     trajectory: bool = False
     """The members are the weights that one run kept along its way (--checkpoint_every)."""
-    first_step: int = 300
-    """First step of a trajectory."""
-    weights: Weights = "final"
-    """Which weights of a run: after the last step, or of the best i.i.d. accuracy."""
+    first_step: int | None = None
+    """First step of a trajectory (default: 300)."""
+    weights: Weights | None = None
+    """Which weights of several runs: after the last step (`final`, the default), or of the `best`
+    i.i.d. accuracy."""
     augment_iid: bool = False
     """Show every member its own augmentation of the i.i.d. images, as the released code did: a
     test-time augmentation that single networks do not get."""
@@ -82,8 +92,15 @@ class EnsembleConfig:
                 f"--runs names {len(self.runs)}; one run with --trajectory, or several without, "
                 "were expected: change one of the two"
             )
+        what = "--trajectory" if self.trajectory else "several runs"
+        check_used({n: getattr(self, n) for n in USERS}, (self.used,), what, USERS)
         if self.subsets < 1:
             raise InputError(f"--subsets is {self.subsets}; a positive number was expected")
+
+    @property
+    def used(self) -> str:
+        """The option that says which weights of the runs are members."""
+        return "first_step" if self.trajectory else "weights"
 
 
 def make_ensemble(config: EnsembleConfig) -> Record:
@@ -94,6 +111,8 @@ def make_ensemble(config: EnsembleConfig) -> Record:
             exists.
     """
     check_new(Path(config.output))
+    if getattr(config, config.used) is None:
+        config = replace(config, **{config.used: DEFAULTS[config.used]})
     members = read_members(config.runs)
     training, setup = prepare_members(members, config.device, config.workers)
     names, states = _weights(members, config)
@@ -117,10 +136,11 @@ def _weights(
     members: Sequence[Member], config: EnsembleConfig
 ) -> tuple[list[str], Iterable[Mapping[str, Tensor]]]:
     """Names of the members, and their weights one after the other."""
-    if config.trajectory:
+    if config.first_step is not None:
         files = [name for _, name in members[0].trajectory(config.first_step)]
         chosen = [(members[0], name) for name in files]
     else:
+        assert config.weights is not None
         chosen = [(member, config.weights) for member in members]
     return [str(m.path / n) for m, n in chosen], (m.state(n) for m, n in chosen)
 

@@ -1,7 +1,7 @@
 """Finished run folders as members of an average or an ensemble."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
@@ -22,6 +22,7 @@ SHARED = (
 )
 
 Weights = Literal["final", "best"]
+DEFAULTS: dict[str, Any] = {"weights": "final", "first_step": 300}
 
 _STEP = re.compile(r"step_(\d+)")
 
@@ -109,6 +110,31 @@ class Member:
 
     def _names(self) -> list[str]:
         return [path.stem for path in self.path.glob("step_*.safetensors")]
+
+
+def check_used(
+    given: Mapping[str, object], used: Collection[str], what: str, users: Mapping[str, str]
+) -> None:
+    """Refuse options that would be passed over in silence.
+
+    Args:
+        given: Values of options, None where they were left out.
+        used: Names of those that count.
+        what: What was asked for.
+        users: What each option is for.
+
+    Raises:
+        InputError: With the first option that was given and does not count.
+
+    Example:
+        >>> check_used({"first_step": None}, (), "--method swad", {"first_step": "a trajectory"})
+    """
+    for name, value in given.items():
+        if value is not None and name not in used:
+            raise InputError(
+                f"--{name} was given with {what}, which does not use it; it is for {users[name]}: "
+                "leave it out"
+            )
 
 
 def read_members(folders: Sequence[str]) -> list[Member]:

@@ -25,15 +25,19 @@ from torch import Tensor
 
 from core.checkpoints import save_state_dict
 from core.command_line import as_yaml
-from core.documents import read_json, read_json_lines
+from core.documents import read_json, read_json_lines, read_yaml
 from core.errors import InputError
 from core.options import RUNS_BEFORE
 from core.outputs import new_folder, whole_file
-from core.resumable import check_resumable
+from core.resumable import OPTIONS, check_resumable
 from finetuning.config import TrainConfig
 
-# Options that change where and how fast, not what: a run may be resumed with others.
-NOT_COMPARED = ("output", "workers")
+# Options that change where and how fast, not what, or that another one says as well: a run may be
+# resumed with others.
+NOT_COMPARED = ("output", "workers", "kept_units")
+# Those that change rounding: with others it is the same run, but none goes on with others, so that
+# a resumed run has the weights of one that was never killed, bit for bit.
+ROUNDING = ("device", "channels_last", "compile")
 RIVALS = ("noise", "placement", "tied_masks")  # weights of plain dropout need not say so
 
 
@@ -42,6 +46,12 @@ class Facts(TypedDict):
 
     data_fingerprint: str
     pretrained_sha256: str | None
+
+
+class _Rounding(TypedDict):
+    device: str
+    channels_last: bool
+    compile: bool
 
 
 class Evaluation(TypedDict):
@@ -62,9 +72,12 @@ class RunFolder:
 
         Raises:
             InputError: If the folder exists and is no run of the same options, its config.yaml
-                is damaged, or it cannot be written.
+                is damaged, or it cannot be written; or if it would go on with other rounding.
         """
-        check_resumable(config, "run", NOT_COMPARED, RUNS_BEFORE)
+        check_resumable(config, "run", (*NOT_COMPARED, *ROUNDING), RUNS_BEFORE)
+        run = cls(Path(config.output))
+        if run.path.exists() and not run.finished:
+            run.check_rounding(config)
 
     @classmethod
     def open(
@@ -80,6 +93,22 @@ class RunFolder:
         run = cls(path)
         run.check_facts(facts)
         return run
+
+    def check_rounding(self, config: TrainConfig) -> None:
+        """Refuse to resume where numbers are rounded in another way.
+
+        Raises:
+            InputError: If an option of `ROUNDING` is another one than the run began with.
+        """
+        begun = dict(read_yaml(self.path / OPTIONS, _Rounding))
+        for name in ROUNDING:
+            now = getattr(config, name)
+            if begun[name] != now:
+                raise InputError(
+                    f"'{self.path}' was begun with {name} {begun[name]}, now {now}, which rounds "
+                    f"in another way; a run goes on as it began: finish it with {name} "
+                    f"{begun[name]}, or remove the folder to begin it again"
+                )
 
     def check_facts(self, facts: Mapping[str, Any]) -> None:
         """Refuse to resume on other images or another pretrained checkpoint.

@@ -34,7 +34,7 @@ from finetuning.sweep.grid import Grid, configurations, read_grids
 from finetuning.sweep.names import RunConfig, command_of, differing_options
 from finetuning.sweep.running import ELSEWHERE, Outcome, is_being_made, is_finished
 from finetuning.sweep.schedule import sweep
-from finetuning.sweep.table import INDEX, write_frame, write_index
+from finetuning.sweep.table import INDEX, check_tables, write_frame, write_index
 
 FAILED = 1  # exit status
 _LOOK_EVERY = 5.0  # seconds between looks at runs that other processes are at
@@ -56,6 +56,7 @@ def run_sweep(config: SweepConfig) -> list[Outcome]:
         grids = read_grids(Path(config.grid))
     configs = configurations(grids, root)
     check_writable(root)
+    check_tables(root)
     if config.dry_run:
         _list(configs)
         return []

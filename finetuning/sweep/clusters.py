@@ -10,9 +10,11 @@ import torch
 from core.errors import InputError
 from finetuning.sweep.backends import Backend, Joblib, extra
 from finetuning.sweep.config import SweepConfig
+from finetuning.sweep.processes import Processes
 from finetuning.sweep.slurm import Slurm
 
 _SLURM_TASKS = 100
+_PATIENCE = 10  # seconds that the first worker of a scheduler may take to come
 
 
 @contextmanager
@@ -26,13 +28,18 @@ def backend_of(config: SweepConfig) -> Generator[Backend]:
         yield Slurm(config.jobs or _SLURM_TASKS, config.slurm or {})
         return
     jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
+    if config.backend == "loky":
+        yield Processes(min(jobs, joblib.cpu_count()))
+        return
     with ExitStack() as stack:
         if config.backend == "dask":
             jobs = stack.enter_context(_dask(config.scheduler, jobs))
-        if config.backend == "ray":
+            deaths = (extra("distributed", "dask").KilledWorker,)
+        else:
             jobs = stack.enter_context(_ray(config.scheduler, config.jobs, jobs))
+            deaths = (extra("ray.exceptions", "ray").RayError,)
         stack.enter_context(joblib.parallel_config(config.backend, n_jobs=jobs))
-        yield Joblib()
+        yield Joblib(*deaths)
 
 
 @contextmanager
@@ -46,6 +53,13 @@ def _dask(scheduler: str | None, jobs: int) -> Generator[int]:
     except (OSError, ValueError) as error:
         raise _unreachable("dask", scheduler, error) from error
     with client:
+        try:
+            client.wait_for_workers(1, timeout=_PATIENCE)
+        except TimeoutError as error:
+            raise InputError(
+                f"the dask scheduler at '{scheduler or 'this machine'}' has no worker; at least "
+                f"one was expected: start some (dask worker {scheduler or 'ADDRESS'} --nthreads 1)"
+            ) from error
         threads = client.nthreads()
         if many := next((worker for worker, number in threads.items() if number > 1), None):
             raise InputError(

@@ -39,7 +39,8 @@ class Grid:
         command: `train` (finetuning.train) or `linear` (finetuning.linear).
         options: Of every run.
         vary: Values of further options; every combination is a run.
-        exclude: Combinations that are left out; each names some of the options.
+        exclude: Combinations that are left out; each names some of the options. What makes no
+            sense together is left out so.
     """
 
     command: str = "train"
@@ -60,22 +61,13 @@ class Grid:
         """
         self._check()
         kind = COMMANDS[self.command]
-        shared = {name: _typed(kind, name, value) for name, value in self.options.items()}
+        own = {name: _typed(kind, name, value) for name, value in self.options.items()}
+        shared = vars(kind()) | own
         varied = {name: [_typed(kind, name, v) for v in vs] for name, vs in self.vary.items()}
         excluded = [{n: _typed(kind, n, v) for n, v in some.items()} for some in self.exclude]
-        combinations = [
-            dict(zip(varied, values, strict=True)) for values in product(*varied.values())
-        ]
-        cells = [kind(**(shared | some)) for some in combinations]  # type: ignore[arg-type]
-        for some in excluded:
-            if not any(_is_like(cell, some) for cell in cells):
-                raise InputError(f"no run is like {some}, which exclude names: mend or remove it")
-        kept = [cell for cell in cells if not any(_is_like(cell, some) for some in excluded)]
-        if not kept:
-            raise InputError(
-                f"exclude leaves none of {len(cells)} runs; at least one was expected"
-            )
-        return kept
+        cells = [shared | dict(zip(varied, vs, strict=True)) for vs in product(*varied.values())]
+        # Only what is kept need make sense: exclude is what removes the rest.
+        return [kind(**cell) for cell in _without(cells, excluded)]
 
     def _check(self) -> None:
         if self.command not in COMMANDS:
@@ -104,8 +96,15 @@ def _typed(kind: type[RunConfig], name: str, value: object) -> object:
     return typed_option(kind, name, value)
 
 
-def _is_like(cell: RunConfig, some: Options) -> bool:
-    return all(getattr(cell, name) == value for name, value in some.items())
+def _without(cells: Sequence[Options], excluded: Sequence[Options]) -> list[Options]:
+    is_like = lambda cell, some: all(cell[name] == value for name, value in some.items())
+    for some in excluded:
+        if not any(is_like(cell, some) for cell in cells):
+            raise InputError(f"no run is like {some}, which exclude names: mend or remove it")
+    kept = [cell for cell in cells if not any(is_like(cell, some) for some in excluded)]
+    if not kept:
+        raise InputError(f"exclude leaves none of {len(cells)} runs; at least one was expected")
+    return kept
 
 
 def configurations(grids: Sequence[Grid], root: Path) -> list[RunConfig]:
@@ -153,6 +152,8 @@ def _grid(path: Path, number: int, entry: object) -> Grid:
     for name, value in entry.items():
         if name not in known:
             raise _no_grid(path, f"has {name} in grid {number}")
+        if name == "command" and not isinstance(value, str):
+            raise _no_grid(path, f"has command: {value!r:.60} in grid {number}, no word")
         if name in {"options", "vary"} and not _is_mapping(value):
             raise _no_grid(
                 path, f"has {name}: {value!r:.60} in grid {number}, no names with values"

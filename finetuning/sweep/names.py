@@ -9,16 +9,13 @@ from typing import Any
 from core.options import RUNS_BEFORE
 from finetuning.config import TrainConfig, resolve
 from finetuning.linear.config import LinearConfig, resolve_linear
+from finetuning.run_folder import NOT_COMPARED, ROUNDING
 
 RunConfig = TrainConfig | LinearConfig
 
 COMMANDS: dict[str, type[RunConfig]] = {"train": TrainConfig, "linear": LinearConfig}
-# Where and how fast a run is made, and what its drop rate says as well.
-WITHOUT_EFFECT = frozenset(
-    {
-        *("output", "cache", "device", "workers", "channels_last", "compile", "kept_units"),
-    }
-)
+# Where and how fast a run is made, what rounds its numbers, and what its drop rate says as well.
+WITHOUT_EFFECT = frozenset({"cache", *NOT_COMPARED, *ROUNDING})
 LENGTH = 12  # hexadecimal digits: two of a million runs share a name once in 500 such sweeps
 
 
@@ -42,7 +39,9 @@ def run_name(config: RunConfig) -> str:
 
     Processes, machines, versions of Python and later releases give the same name. Options that
     say where and how fast do not count, nor do newer ones at what runs did before they were there
-    (`core.options.RUNS_BEFORE`); one that is left out counts as what it defaults to.
+    (`core.options.RUNS_BEFORE`); one that is left out counts as what it defaults to. Runs that
+    differ in rounding alone have one name, but an interrupted one only goes on with its own
+    rounding (`finetuning.run_folder`).
 
     Example:
         >>> run_name(TrainConfig(lr=1e-2)) == run_name(TrainConfig(device="cpu", output="runs/a"))

@@ -59,14 +59,24 @@ class Slurm:
 
     def outcomes(self, configs: Sequence[RunConfig], root: Path) -> Iterator[Outcome]:
         """See `finetuning.sweep.backends.Backend`."""
-        executor = self._executor(root / LOGS)
-        with executor.batch():
-            waiting = {executor.submit(Task(config, root)): config for config in configs}
+        waiting = self._submitted(configs, root)
         while waiting:
             ended = [job for job in waiting if job.done()]
             for job in ended:
                 yield _outcome(job, Path(waiting.pop(job).output))
             time.sleep(0.0 if ended else _LOOK_EVERY)
+
+    def _submitted(self, configs: Sequence[RunConfig], root: Path) -> dict[Any, RunConfig]:
+        """The tasks and their runs."""
+        executor = self._executor(root / LOGS)
+        try:
+            with executor.batch():  # which submits them when it is left
+                return {executor.submit(Task(config, root)): config for config in configs}
+        except RuntimeError as error:  # submitit's FailedJobError, with what sbatch said
+            raise InputError(
+                f"SLURM did not take the tasks ({' '.join(str(error).split()):.300}); parameters "
+                "that it allows were expected: mend --slurm or --jobs"
+            ) from error
 
 
 def _outcome(job: Any, folder: Path) -> Outcome:  # ruff: ignore[any-type] - submitit is an extra

@@ -2,10 +2,12 @@
 
 `runs.csv` says which options each folder's name stands for, and how the run stands; `runs.parquet`
 is the runs frame (`analysis.runs`) of the finished ones. Both cover all grids that were swept into
-the folder.
+the folder, but for runs whose folders were removed since. Files of these names that hold other
+runs than a sweep's are never written to.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,14 +16,16 @@ from typing import Any, TypedDict
 import pandas as pd
 
 from analysis.run_folders import runs_of_folders
-from analysis.runs import check_runs
+from analysis.runs import IDENTITY, check_runs, read_runs
 from core.documents import read_yaml
 from core.errors import InputError
 from core.outputs import whole_file
-from finetuning.sweep.names import WITHOUT_EFFECT, RunConfig, command_of, resolved
+from finetuning.sweep.names import LENGTH, WITHOUT_EFFECT, RunConfig, command_of, resolved
 from finetuning.sweep.running import ELSEWHERE, Outcome, is_finished
 
 INDEX, FRAME = "runs.csv", "runs.parquet"
+_COLUMNS = ["run", "command", "status", "seconds", "failure"]  # before those of the options
+_NAME = re.compile(f"[0-9a-f]{{{LENGTH}}}")
 # Options that columns of the runs frame hold, in one way or another.
 _TOLD = WITHOUT_EFFECT | {
     *("data", "test_env", "split_seed", "train_fraction", "pretrained", "seed", "preset"),
@@ -30,6 +34,18 @@ _TOLD = WITHOUT_EFFECT | {
 }
 
 log = logging.getLogger(__name__)
+
+
+def check_tables(root: Path) -> None:
+    """Refuse a folder whose tables are not those of a sweep, before any run is made.
+
+    Raises:
+        InputError: If there is such a table, or it is damaged.
+    """
+    _read_index(root / INDEX)
+    frame = root / FRAME
+    if frame.is_file() and not _are_ours(read_runs(frame)["run"]):
+        raise _foreign(frame, "holds runs that no sweep has named")
 
 
 def write_index(
@@ -87,16 +103,30 @@ def _cell(value: object) -> str:
 
 
 def _read_index(path: Path) -> dict[str, dict[str, str]]:
+    """Rows by run, without those of finished runs whose folders were removed."""
     if not path.is_file():
         return {}
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
-        return {row["run"]: row for row in table.to_dict("records")}
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"'{path}' cannot be read as an index of runs ({' '.join(str(error).split())}); the "
-            "file as the sweep wrote it was expected: remove it, and it is written again"
-        ) from error
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise _foreign(path, f"cannot be read as an index of runs ({reason})") from error
+    if list(table.columns[: len(_COLUMNS)]) != _COLUMNS or not _are_ours(table["run"]):
+        raise _foreign(path, "is no index of a sweep's runs")
+    rows = {row["run"]: row for row in table.to_dict("records")}
+    has_weights = lambda run: (path.parent / run / "final.safetensors").is_file()
+    return {n: row for n, row in rows.items() if row["status"] != "finished" or has_weights(n)}
+
+
+def _are_ours(names: Iterable[str]) -> bool:
+    return all(_NAME.fullmatch(name) for name in names)
+
+
+def _foreign(path: Path, found: str) -> InputError:
+    return InputError(
+        f"'{path}' {found}, and nothing of yours is overwritten; the file as a sweep wrote it was "
+        "expected: choose another --output, or move the file away, and it is written anew"
+    )
 
 
 class _Options(TypedDict):
@@ -130,7 +160,7 @@ def runs_frame(
 
     Args:
         options: Resolved options, by folder.
-        seconds: What each run took, by its name; empty where nobody measured it as a whole.
+        seconds: What each folder took, by its name; empty where nobody measured it as a whole.
     """
     varied = _varied(options.values())
     frames = []
@@ -138,10 +168,13 @@ def runs_frame(
         frame = runs_of_folders([folder])
         more = [f", {name} {_cell(own[name])}" for name in varied if name in own]
         frame["cell"] += "".join(more)
+        is_measured = len(set(frame["cell"])) == 1  # the fits of a linear model, only as a whole
+        frame["seconds"] = pd.to_numeric(seconds[folder.name]) if is_measured else float("nan")
         frames.append(frame)
     runs = pd.concat(frames, ignore_index=True)
-    runs["seconds"] = pd.to_numeric(runs["run"].replace(dict(seconds)))
-    return check_runs(runs)
+    # Two linear models may have a fit in common.
+    is_again = (runs["method"] == "linear") & runs.duplicated(IDENTITY)
+    return check_runs(runs.loc[~is_again, :])
 
 
 def _varied(options: Iterable[Mapping[str, Any]]) -> list[str]:

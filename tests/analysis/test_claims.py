@@ -13,12 +13,14 @@ import pytest
 from numpy.testing import assert_allclose
 
 from analysis.bootstrap import Mean
+from analysis.claims.__main__ import runs_file
 from analysis.claims.ledger import CLAIMS, Entry, document, ledger, table
 from analysis.claims.practice import spread_difference
 from analysis.claims.requirement import Judgement, conjunction, required
 from analysis.claims.rows import main_runs
 from analysis.pairing import paired
 from analysis.runs import check_runs
+from core.errors import InputError
 from tests.analysis.claims_data import CLAIMED, NOTHING, OPPOSITE, simulated
 from tests.analysis.study_data import accuracies, grid
 
@@ -189,3 +191,12 @@ def _command(*words: str) -> subprocess.CompletedProcess[str]:
 
 def _of(runs: pd.DataFrame, name: str) -> Entry:
     return ledger(runs, [claim for claim in CLAIMS if claim.name == name])[0]
+
+
+@pytest.mark.parametrize("inside", ["runs.parquet", "runs.jsonl", "study/runs.parquet"])
+def test_runs_are_found_where_a_sweep_and_a_study_put_them(inside: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="runs.jsonl, nor does .*study'"):
+        runs_file(tmp_path)
+    (tmp_path / inside).parent.mkdir(exist_ok=True)
+    (tmp_path / inside).touch()
+    assert runs_file(tmp_path) == runs_file(tmp_path / inside) == tmp_path / inside

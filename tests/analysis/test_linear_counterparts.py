@@ -52,6 +52,16 @@ def test_differences_are_means_of_pairs_of_equal_environment_and_seed() -> None:
     assert found.runs == tuple(sorted(runs.query("selection == 'best'").index))
 
 
+def test_cells_count_as_their_mean_and_not_as_the_best_of_them() -> None:
+    runs = study(noise=0.01)
+    worse = runs.query("method == 'linear'").assign(cell="worse")
+    worse[["iid", "ood"]] -= 0.1
+    found = contrasts(check_runs(pd.concat([runs, worse])))
+    for contrast, alone in zip(found, contrasts(runs), strict=True):
+        assert contrast.mean.value == pytest.approx(alone.mean.value - 0.05)
+        assert len(contrast.runs) == 3 * contrast.mean.num
+
+
 def test_rates_are_compared_apart() -> None:
     plain = study()
     dropped = study(best=0.1).assign(drop_rate=0.9)

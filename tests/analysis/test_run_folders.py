@@ -68,19 +68,43 @@ def test_noise_and_its_placement_are_told(tmp_path: Path) -> None:
     assert found == [["dropout", "head"], ["gaussian", "stages"]]
 
 
-def test_of_a_grid_best_and_final_may_be_different_fits(tmp_path: Path) -> None:
-    grid = [
-        line(0, 0.1, 0.1, weight_decay=0.01),
-        line(10, 0.9, 0.5, weight_decay=0.01),
-        line(20, 0.6, 0.4, weight_decay=0.01),
-        line(0, 0.1, 0.1, weight_decay=0.02),
-        line(20, 0.7, 0.3, weight_decay=0.02),
+GRID = [
+    line(0, 0.1, 0.1, weight_decay=0.01),
+    line(10, 0.9, 0.5, weight_decay=0.01),
+    line(20, 0.6, 0.4, weight_decay=0.01),
+    line(0, 0.1, 0.1, weight_decay=0.02),
+    line(20, 0.7, 0.3, weight_decay=0.02),
+]
+LINEAR = {"linear_blocks": 3, "lr": [0.001], "weight_decay": [0.01, 0.02]}
+
+
+def test_every_fit_of_a_linear_model_is_a_run_in_a_cell_of_its_own(tmp_path: Path) -> None:
+    runs = runs_of_folders([write(tmp_path / "a", GRID, **LINEAR)])
+    assert set(runs["method"]) == {"linear"} and set(runs["run"]) == {"a"}
+    assert runs[["weight_decay", "selection", "ood"]].to_numpy().tolist() == [
+        *([0.01, "best", 0.5], [0.01, "final", 0.4]),
+        *([0.02, "best", 0.3], [0.02, "final", 0.3]),
     ]
-    folder = write(tmp_path / "a", grid, linear_blocks=3, lr=[0.001], weight_decay=[0.01, 0.02])
-    runs = runs_of_folders([folder]).set_index("selection")
-    assert runs["method"].unique().tolist() == ["linear"]
-    assert runs["ood"].to_dict() == {"best": 0.5, "final": 0.3}
-    assert runs["weight_decay"].to_dict() == {"best": 0.01, "final": 0.02}
+    assert runs["cell"].unique().tolist() == ["lr 0.001, decay 0.01", "lr 0.001, decay 0.02"]
+    assert set(runs["lr"]) == {0.001}
+
+
+def test_averages_of_other_runs_are_other_runs(tmp_path: Path) -> None:
+    """They have the options of their first run."""
+    one = {"average_method": "uniform_soup"}
+    groups = (["r/a", "r/b"], ["r/a", "r/c"], ["r/a", "r/b", "r/c", "r/d"])
+    sizes: list[dict[str, Any]] = [{"ensemble_size": 2}, {}, {"ensemble_size": 4}]
+    folders = [
+        write(tmp_path / str(number), RUN[-1:], **one, **size, averaged_runs=of)
+        for number, (of, size) in enumerate(zip(groups, sizes, strict=True))
+    ]
+    swad = {"average_method": "swad", "averaged_runs": ["r/a"], "ensemble_size": 5}
+    folders.append(write(tmp_path / "swad", RUN[-1:], **swad))
+    runs = runs_of_folders([*folders, write(tmp_path / "a", RUN)]).query("selection == 'final'")
+    assert runs["ensemble_size"].tolist() == [2, 2, 4, 5, 1]
+    of_run = "lr 0.1, decay 0.01"
+    assert runs["cell"].tolist() == ["of a, b", "of a, c", "of a, b, c, d", of_run, of_run]
+    assert runs["lr"].isna().tolist() == [True, True, True, False, False]
 
 
 @pytest.mark.parametrize(
@@ -89,6 +113,8 @@ def test_of_a_grid_best_and_final_may_be_different_fits(tmp_path: Path) -> None:
         (RUN[:3], {}, "no evaluation after step 20"),
         (RUN, {"test_env": []}, "held no environment out"),
         (RUN, {"seed": "three"}, "says seed"),
+        (RUN, LINEAR, "weight_decay"),
+        (GRID[:4], LINEAR, "no evaluation after step 20"),
     ],
 )
 def test_what_is_no_finished_run_is_a_sentence(

@@ -42,6 +42,14 @@ def trace(folder: Path) -> list[dict]:
     return [json.loads(line) for line in (folder / "trace.jsonl").read_text().splitlines()]
 
 
+def said(folder: Path) -> dict[str, object]:
+    """What an average's options say of it beside the method and the runs."""
+    options = yaml.safe_load((folder / "config.yaml").read_text())
+    own = {n: v for n, v in options.items() if n.startswith("averaged_") and n != "averaged_runs"}
+    shown = {name.removeprefix("averaged_"): value for name, value in own.items()}
+    return shown | {"size": options["ensemble_size"]}
+
+
 def assert_states(found: dict, expected: dict) -> None:
     assert found.keys() == expected.keys()
     for name, tensor in expected.items():
@@ -63,6 +71,7 @@ def test_a_soup_of_all_runs_is_a_folder_with_the_mean(
     assert 0 <= line["iid_accuracy"] <= 1 and line["train_loss"] is None
     options = yaml.safe_load((soup / "config.yaml").read_text())
     assert options["average_method"] == method and options["averaged_runs"] == runs
+    assert said(soup) == {"weights": "final", "size": 3}
     alone = [read_metrics(Path(run) / "metrics.jsonl")[-1] for run in runs]
     for tried, was in zip(trace(soup), alone, strict=True):
         assert tried["accuracy"] == was["accuracy"]  # measured again as the run did
@@ -77,6 +86,7 @@ def test_a_greedy_soup_is_the_mean_of_those_it_chose(runs: list[str], tmp_path: 
     alone = [line for line in trace(soup) if "run" in line]
     chosen = [line["run"] for line in alone if line["chosen"]]
     assert_states(weights(soup), average(weights(Path(run)) for run in chosen))
+    assert said(soup) == {"weights": "final", "size": len(chosen)}
     (line,) = read_metrics(soup / "metrics.jsonl")
     assert line["iid_accuracy"] >= max(tried["iid_accuracy"] for tried in alone)
 
@@ -87,6 +97,7 @@ def test_a_trajectory_is_the_mean_of_the_steps_kept(runs: list[str], tmp_path: P
 
     steps = [weights(Path(runs[0]), f"step_{step:06d}") for step in (3, 4, 5, 6)]
     assert_states(weights(folder), average(steps))
+    assert said(folder) == {"first_step": 3, "size": 4}
 
 
 def test_swad_averages_its_window_of_held_out_losses(runs: list[str], tmp_path: Path) -> None:
@@ -100,6 +111,7 @@ def test_swad_averages_its_window_of_held_out_losses(runs: list[str], tmp_path: 
     steps = [weights(Path(runs[2]), f"step_{step:06d}") for step in inside]
     assert_states(weights(folder), average(steps))
     assert all(line["iid_loss"] > 0 for line in lines)
+    assert said(folder) == {"size": len(inside)}
 
 
 def test_wise_takes_the_point_with_the_best_iid_accuracy(runs: list[str], tmp_path: Path) -> None:
@@ -115,6 +127,8 @@ def test_wise_takes_the_point_with_the_best_iid_accuracy(runs: list[str], tmp_pa
     run = Path(runs[2])
     expected = interpolate(weights(run, "init"), weights(run), chosen["alpha"])
     assert_states(weights(folder), expected)
+    size = 2 if chosen["alpha"] == 0.5 else 1
+    assert said(folder) == {"weights": "final", "alphas": [0, 0.5, 1], "size": size}
     assert lines[2]["accuracy"] == read_metrics(run / "metrics.jsonl")[-1]["accuracy"]
 
 
@@ -209,13 +223,19 @@ def test_a_trajectory_answers_together(runs: list[str], tmp_path: Path) -> None:
     assert set(record.values["at"]) == {1.0, 2.0, 3.0}
     names = [Path(name).name for name in record.provenance["members"]]
     assert names == ["step_000004", "step_000005", "step_000006"]
+    assert (record.config["first_step"], record.config["weights"]) == (4, None)
 
 
 REFUSED = [
     ({"runs": ()}, "no run was given"),
     ({"runs": ("nowhere", "nowhere2")}, "'nowhere' is no finished run folder"),
     ({"method": "swad"}, "--runs names 3; --method swad averages along one run"),
-    ({"alphas": (2.0,)}, "--alphas is"),
+    ({"method": "wise", "alphas": (2.0,), "runs": ("a",)}, "--alphas is"),
+    ({"alphas": (0.5,)}, "--alphas was given with --method uniform_soup, which does not use it"),
+    ({"first_step": 1}, "--first_step was given with --method uniform_soup"),
+    ({"method": "swad", "first_step": 1, "runs": ("a",)}, "--first_step .*--method swad"),
+    ({"method": "swad", "weights": "final", "runs": ("a",)}, "--weights .*--method swad"),
+    ({"method": "trajectory", "weights": "best", "runs": ("a",)}, "it is for averages of several"),
 ]
 
 
@@ -264,6 +284,20 @@ def test_nothing_is_overwritten_and_an_average_is_no_member(
     assert files(soup) == before
     with pytest.raises(InputError, match="was not made by finetuning.train alone"):
         read_members([str(soup), runs[0]])
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"runs": ("a", "b"), "first_step": 9}, "--first_step was given with several runs"),
+        ({"runs": ("a",), "trajectory": True, "weights": "best"}, "--weights .*--trajectory"),
+    ],
+)
+def test_options_that_an_ensemble_would_pass_over_are_refused(
+    options: dict, sentence: str
+) -> None:
+    with pytest.raises(InputError, match=sentence):
+        EnsembleConfig(**options)
 
 
 def test_every_method_has_a_choice() -> None:

@@ -82,6 +82,30 @@ def test_a_run_may_move_and_may_use_other_workers(config: TrainConfig, tmp_path:
     RunFolder.check(replace(config, output=str(moved), workers=3))
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("device", "cuda:7"), ("channels_last", True), ("compile", True)]
+)
+def test_an_interrupted_run_goes_on_with_its_own_rounding_and_says_how(
+    config: TrainConfig, name: str, value: object
+) -> None:
+    run = RunFolder.open(config, FACTS, INIT)
+    other, own = replace(config, **{name: value}), getattr(config, name)  # type: ignore[arg-type]
+
+    with pytest.raises(InputError, match=f"finish it with {name} {own}, or remove the folder"):
+        RunFolder.check(other)
+
+    (run.path / "final.safetensors").touch()  # a finished run is the same run
+    RunFolder.check(other)
+
+
+def test_kept_units_are_the_rate_that_they_are(config: TrainConfig) -> None:
+    RunFolder.open(replace(config, kept_units=4, drop_rate=0.5), FACTS, INIT)
+
+    RunFolder.check(replace(config, kept_units=None, drop_rate=0.5))
+    with pytest.raises(InputError, match=r"drop_rate was 0\.5, now 0\.25"):
+        RunFolder.check(replace(config, kept_units=6, drop_rate=0.25))
+
+
 def test_a_folder_that_is_no_run_is_left_alone(config: TrainConfig, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("five years")

@@ -1,21 +1,25 @@
-"""Tests for finetuning/sweep/backends.py: processes that die, and how many threads compute."""
+"""Tests for finetuning/sweep/{backends,processes}.py: processes that die, and their threads."""
 
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import joblib
 import pytest
+import torch
 
 from core.errors import InputError
 from finetuning.config import TrainConfig
+from finetuning.sweep import processes
 from finetuning.sweep.backends import Joblib
-from finetuning.sweep.running import LOCKS
+from finetuning.sweep.processes import Processes
+from finetuning.sweep.running import LOCKS, Job, Outcome
 from finetuning.sweep.schedule import sweep
 from tests.finetuning.tiny import tiny_config
 
@@ -51,13 +55,105 @@ class Deadly(TrainConfig):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
+@dataclass(frozen=True)
+class Teller(Job):
+    """A job that tells which process it is in, and perhaps what becomes of that process."""
+
+    fate: str = ""
+
+    def __call__(self) -> Outcome:
+        if self.fate == "dies":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if self.fate == "loses its GPU":
+            processes.gpus_answer = lambda: False
+        if self.fate == "loses its GPU and cannot leave it":
+            processes.gpus_answer = lambda: False
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+        return Outcome(Path(self.config.output), os.getpid(), self.fate)
+
+
 @pytest.mark.slow
-def test_a_process_that_dies_takes_no_other_run_with_it(data: Path, tmp_path: Path) -> None:
+def test_a_process_is_used_again_unless_it_has_died_or_lost_its_gpu() -> None:
+    fates = ["", "fails", "loses its GPU", "", "dies", "loses its GPU and cannot leave it", ""]
+    jobs = [
+        Teller(TrainConfig(output=str(number)), Path(), fate=fate)
+        for number, fate in enumerate(fates)
+    ]
+    ended = [found for _, found in Processes(1)._results(jobs, 1)]
+    died = [isinstance(found, BrokenProcessPool) for found in ended]
+    assert died == [fate == "dies" for fate in fates]
+    ids = [found.seconds for found in ended if isinstance(found, Outcome)]
+    assert ids[0] == ids[1] == ids[2] and len({os.getpid(), 0.0, *ids}) == 5
+    lost = ended[fates.index("loses its GPU and cannot leave it")]
+    assert isinstance(lost, Outcome) and "its GPU failed (CUDA error" in lost.failure
+
+
+def test_an_allocation_that_failed_does_not_end_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda gpu: 100 * gpu)
+    monkeypatch.setattr(torch.cuda, "synchronize", asked.append)
+    assert processes.gpus_answer() and asked == [1]  # the other was never computed on
+
+    def broken(gpu: int) -> None:
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(torch.cuda, "synchronize", broken)
+    assert not processes.gpus_answer()
+
+
+class WorkerDied(Exception):
+    """As dask and ray have it."""
+
+
+def test_a_worker_of_a_cluster_that_dies_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a cluster of this process, which abandons all runs when one kills its worker."""
+
+    def of_cluster(self: Joblib, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        for job in jobs:
+            job.lock.write_text("begun")
+            if "fatal" in job.config.output:
+                raise WorkerDied("the worker was lost")
+            job.lock.write_text("")
+            yield Outcome(Path(job.config.output), 1.0)
+
+    (tmp_path / LOCKS).mkdir()
+    monkeypatch.setattr(Joblib, "_outcomes", of_cluster)
+    names = ["a", "fatal", "b", "fatal too", "c"]
+    configs = [TrainConfig(output=str(tmp_path / name)) for name in names]
+    with joblib.parallel_config("loky", n_jobs=2):
+        backend = Joblib(WorkerDied)
+    backend.is_local = False
+    outcomes = {o.folder.name: o.failure for o in backend.outcomes(configs, tmp_path)}
+    assert sorted(outcomes) == sorted(names)
+    assert [name for name in names if outcomes[name]] == ["fatal", "fatal too"]
+    assert "its process died twice (the worker was lost)" in outcomes["fatal"]
+
+
+def test_workers_that_cannot_begin_are_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def of_cluster(self: Joblib, jobs: Sequence[Job]) -> Iterator[Outcome]:
+        raise WorkerDied("no module named finetuning")
+
+    monkeypatch.setattr(Joblib, "_outcomes", of_cluster)
+    backend = Joblib(WorkerDied)
+    backend.is_local = False
+    with pytest.raises(InputError, match=r"before it had begun a run \(no module named"):
+        list(backend.outcomes([TrainConfig(output=str(tmp_path / "run"))], tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_process_that_dies_takes_no_other_run_with_it(
+    jobs: int, data: Path, tmp_path: Path
+) -> None:
     first, *rest = [tiny_config(data, tmp_path / f"{seed}", seed=seed) for seed in range(5)]
     fatal = Deadly(**vars(tiny_config(data, tmp_path / "fatal")))
     (tmp_path / LOCKS).mkdir()
-    with joblib.parallel_config("loky", n_jobs=2):
-        outcomes = list(Joblib().outcomes([first, fatal, *rest], tmp_path))
+    outcomes = list(Processes(jobs).outcomes([first, fatal, *rest], tmp_path))
 
     failures = {outcome.folder.name: outcome.failure for outcome in outcomes}
     assert sorted(failures) == ["0", "1", "2", "3", "4", "fatal"]

@@ -1,17 +1,21 @@
 """Tests for finetuning/sweep/{clusters,slurm}.py on clusters of this machine."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 
 import pandas as pd
 import pytest
+from joblib import cpu_count
 
 from core.errors import InputError
 from finetuning.sweep.__main__ import run_sweep
 from finetuning.sweep.clusters import backend_of
 from finetuning.sweep.config import SweepConfig
 from finetuning.sweep.names import RunConfig
+from finetuning.sweep.processes import Processes
 from finetuning.sweep.running import LOCKS
 from finetuning.sweep.schedule import sweep
 from finetuning.sweep.slurm import Slurm, Task
@@ -89,11 +93,75 @@ def test_dask_workers_with_threads_are_refused(tmp_path: Path) -> None:
         pytest.fail("it was taken")
 
 
+def test_runs_of_this_machine_never_share_the_fate_of_the_sweep() -> None:
+    for jobs in (1, 2):
+        with backend_of(SweepConfig(jobs=jobs)) as backend:
+            assert isinstance(backend, Processes) and backend.jobs == min(jobs, cpu_count())
+
+
 @pytest.mark.parametrize("backend", list(NEEDS))
 def test_what_is_not_installed_is_said(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, NEEDS[backend], None)
     with (
         pytest.raises(InputError, match=rf"pip install 'lazyrich\[{backend}\]'"),
         backend_of(SweepConfig(backend=backend)),
+    ):
+        pytest.fail("it was taken")
+
+
+def module(**names: object) -> ModuleType:
+    found = ModuleType("fake")
+    vars(found).update(names)
+    return found
+
+
+class Executor:
+    """As submitit's, on a SLURM that takes nothing."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def update_parameters(self, **_: object) -> None:
+        pass
+
+    @contextmanager
+    def batch(self) -> Generator[None]:
+        yield
+        raise RuntimeError("sbatch: error: invalid partition\nspecified")
+
+    def submit(self, task: Task) -> object:
+        return object()
+
+
+def test_what_slurm_says_of_tasks_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "submitit", module(AutoExecutor=Executor))
+    config = tiny_config("digits", tmp_path / "run")
+    with pytest.raises(InputError, match=r"not take the tasks \(sbatch: .* partition specified\)"):
+        list(Slurm(1, {}).outcomes([config], tmp_path))
+
+
+class Client:
+    """As distributed's, of a scheduler without workers."""
+
+    def __init__(self, **_: object) -> None:
+        pass
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def wait_for_workers(self, number: int, timeout: float) -> None:
+        raise TimeoutError(f"Only 0/{number} workers arrived after {timeout}")
+
+
+def test_a_scheduler_without_workers_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", module(Client=Client))
+    with (
+        pytest.raises(InputError, match=r"'a:1' has no worker; .*dask worker a:1 --nthreads 1"),
+        backend_of(SweepConfig(backend="dask", scheduler="a:1")),
     ):
         pytest.fail("it was taken")

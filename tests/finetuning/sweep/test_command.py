@@ -13,7 +13,9 @@ import pytest
 
 from analysis.runs import read_runs
 from core.command_line import run
+from finetuning.sweep import clusters
 from finetuning.sweep.__main__ import _command
+from finetuning.sweep.backends import Joblib
 from finetuning.sweep.config import SweepConfig
 from finetuning.sweep.table import FRAME, INDEX
 from finetuning.train import train
@@ -31,7 +33,8 @@ def write_grid(path: Path, data: Path, vary: str, **options: object) -> Path:
 
 
 def command(*words: object, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Runs the command in this process, one run at a time, and returns its exit status."""
+    """Runs the command and its runs in this process, and returns its exit status."""
+    monkeypatch.setattr(clusters, "Processes", lambda jobs: Joblib())
     monkeypatch.setattr(sys, "argv", ["sweep", "--jobs", "1", *map(str, words)])
     try:
         run(_command, SweepConfig)

@@ -58,6 +58,24 @@ def test_a_grid_of_python_is_that_of_yaml(tmp_path: Path) -> None:
     assert configurations([grid], tmp_path) == configurations([read], tmp_path)
 
 
+def test_what_makes_no_sense_together_can_be_excluded(tmp_path: Path) -> None:
+    text = """
+    options: {drop_rate: 0.5}
+    vary: {noise: [dropout, mixout], placement: [head, stages], tangent: [false, true]}
+    exclude:
+      - {noise: mixout, placement: stages}
+      - {noise: mixout, tangent: true}
+      - {placement: stages, tangent: true, drop_rate: 0.5, amp: none}
+    """
+    runs = configurations(read_grids(write(tmp_path, text)), tmp_path)
+    trained = [run for run in runs if isinstance(run, TrainConfig)]
+    found = [(run.noise, run.placement, run.tangent) for run in trained]
+    assert found == [
+        *(("dropout", "head", False), ("dropout", "head", True), ("dropout", "stages", False)),
+        ("mixout", "head", False),
+    ]
+
+
 WRONG = {
     "no yaml": ("vary: {seed: [0, 1}", "cannot be read as YAML"),
     "nothing": ("", "holds None as grid 1"),
@@ -67,6 +85,7 @@ WRONG = {
     "vary": ("vary: [seed, 0]", "has vary: ['seed', 0] in grid 1"),
     "exclude": ("{vary: {seed: [0]}, exclude: {seed: 0}}", "has exclude: {'seed': 0}"),
     "command": ("{command: probe, vary: {seed: [0]}}", "command is 'probe'; train or linear"),
+    "commands": ("command: [train, linear]", "has command: ['train', 'linear'] in grid 1"),
     "option": ("vary: {sede: [0]}", "sede is no option of finetuning.train; expected one such as"),
     "of linear": ("options: {linear_blocks: 2}", "linear_blocks is no option of finetuning.train"),
     "output": ("options: {output: here}", "output is no option of a grid"),

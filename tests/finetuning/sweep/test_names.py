@@ -3,14 +3,15 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
 from finetuning.config import TrainConfig, resolve
 from finetuning.linear.config import LinearConfig
-from finetuning.sweep.names import run_name
+from finetuning.run_folder import NOT_COMPARED, ROUNDING
+from finetuning.sweep.names import WITHOUT_EFFECT, run_name
 
 ROOT = Path(__file__).parents[3]
 # Written down once: another value would orphan the folders of every sweep made before.
@@ -54,6 +55,12 @@ def test_where_and_how_fast_makes_no_difference() -> None:
         assert run_name(replace(config, **change)) == run_name(config)
     assert run_name(resolve(config)) == run_name(config)
     assert run_name(LinearConfig(cache="here")) == run_name(LinearConfig())
+
+
+def test_options_of_a_name_are_those_that_resuming_compares() -> None:
+    """Otherwise a run is not found again, or is found and refused by words alone."""
+    known = {field.name for field in fields(TrainConfig)}
+    assert {*NOT_COMPARED, *ROUNDING} == WITHOUT_EFFECT & known
 
 
 def test_everything_else_does() -> None:
