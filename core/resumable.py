@@ -52,7 +52,7 @@ def check_resumable(
             "choose another --output"
         )
     begun = {**(before or {}), **read_yaml(path / OPTIONS, _Options)}
-    changed = _differences(begun, config, not_compared)
+    changed = differences(begun, yaml.safe_load(as_yaml(config)), not_compared)
     if changed:
         raise InputError(
             f"'{path}' holds a {kind} with other options ({'; '.join(changed[:3])}); a {kind} is "
@@ -61,12 +61,15 @@ def check_resumable(
     return check_writable(path)
 
 
-def _differences(
-    begun: Mapping[str, Any],
-    config: Any,  # ruff: ignore[any-type] - any dataclass instance
-    not_compared: Collection[str],
+def differences(
+    begun: Mapping[str, Any], now: Mapping[str, Any], not_compared: Collection[str] = ()
 ) -> list[str]:
-    now = yaml.safe_load(as_yaml(config))
+    """What is other now, in words.
+
+    Example:
+        >>> differences({"seed": 1, "lr": 0.1}, {"seed": 2, "lr": 0.1})
+        ['seed was 1, now 2']
+    """
     return [
         f"{name} was {begun.get(name)}, now {now[name]}"
         for name in now

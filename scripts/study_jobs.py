@@ -3,19 +3,25 @@
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import joblib
 import torch
 
-from core.errors import InputError
 from core.records import Record, new_folder
+from finetuning.sweep.tasks import (
+    FAILURES,
+    LOCKS,
+    attempted,
+    begun_when_free,
+    own_gpu,
+    results,
+)
 from probes.partial import PartialResults
 
 RECORDS = "records"
-Records = Mapping[str, Mapping[str, Record]]  # by kind and name
 
 log = logging.getLogger(__name__)
 
@@ -25,44 +31,70 @@ class Job:
     """One record to be made.
 
     Attributes:
-        folder: Where it goes: `.../KIND/NAME`.
+        folder: Where it goes: `STUDY/records/KIND/NAME`.
         measure: Makes it.
         options: What `measure` is called with.
         checkpoints: The runs that it is of.
+        threads: Threads that it may compute with; None for those that the process has.
     """
 
     folder: Path
     measure: Callable[..., Record]
     options: tuple[Any, ...]
     checkpoints: tuple[str, ...]
+    threads: int | None = None
 
     @property
-    def is_made(self) -> bool:
-        """Whether the record is there, and of these runs: more may have been finished since.
+    def kind(self) -> str:
+        """What is measured."""
+        return self.folder.parent.name
+
+    @property
+    def name(self) -> str:
+        """`KIND/NAME`."""
+        return f"{self.kind}/{self.folder.name}"
+
+    @property
+    def study(self) -> Path:
+        """The folder of the study."""
+        return self.folder.parents[2]
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked while the record is made."""
+        return self.study / LOCKS / f"{RECORDS}%{self.kind}%{self.folder.name}"
+
+    def record(self) -> Record | None:
+        """The record, if it is there and of these runs: more may have been finished since.
 
         Raises:
             InputError: If it is damaged.
         """
-        if not self.folder.exists():
-            return False
-        return sorted(runs_of(Record.read(self.folder))) == sorted(
-            Path(c).name for c in self.checkpoints
-        )
+        found = Record.read(self.folder) if self.folder.exists() else None
+        names = sorted(Path(c).name for c in self.checkpoints)
+        return found if found is not None and sorted(runs_of(found)) == names else None
 
-    def __call__(self, threads: int | None) -> str:
+    def __call__(self) -> str:
         """Make the record; why there is none, empty where there is one."""
-        if threads is not None:
-            torch.set_num_threads(threads)
-        try:
-            record = self.measure(*self.options)
-        except InputError as error:
-            return str(error)
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        report = self.study / FAILURES / f"{self.kind}-{self.folder.name}.txt"
+        with begun_when_free(self.lock), own_gpu(self.study):
+            return attempted(self._make, report)[1]
+
+    def _make(self) -> None:
+        if self.record() is not None:  # by the last process of a killed call
+            return
+        record = self.measure(*self.options)
         if self.folder.exists():
             shutil.rmtree(self.folder)
         with new_folder(self.folder) as folder:
             record.write(folder)
         PartialResults.beside(self.folder).remove()
-        return ""
+
+    def failed(self, reason: str) -> str:
+        """What a call returns that did not end."""
+        return reason
 
 
 def runs_of(record: Record) -> list[str]:
@@ -80,27 +112,30 @@ def made(jobs: Sequence[Job]) -> dict[str, str]:
     """Measure what no earlier call has, on joblib's backend.
 
     A measurement that its run does not allow (weights that did not move, too few images of a
-    class) does not stop the others.
+    class), that fails with a defect, or whose process dies, does not stop the others.
 
     Returns:
         Why there is no record, by `KIND/NAME`, for those that have none.
+
+    Raises:
+        InputError: If a record is damaged.
     """
-    waiting = [job for job in jobs if not job.is_made]
+    waiting = [job for job in jobs if job.record() is None]
     num = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
     threads = max(1, joblib.cpu_count() // num) if num > 1 else None  # else this process's own
-    reasons = joblib.Parallel()(joblib.delayed(job)(threads) for job in waiting)
-    failed = {
-        "/".join(job.folder.parts[-2:]): reason
-        for job, reason in zip(waiting, reasons, strict=True)
-        if reason
+    for job in waiting:
+        job.lock.parent.mkdir(parents=True, exist_ok=True)
+    reasons = {
+        job.folder: reason
+        for job, reason in results([replace(job, threads=threads) for job in waiting], num)
     }
+    failed = {job.name: reasons[job.folder] for job in waiting if reasons[job.folder]}
     for name, reason in failed.items():
         log.warning("%s: %s", name, reason)
     return failed
 
 
-def read(output: str | Path, kind: str) -> dict[str, Record]:
-    """The records of a kind that are there, by name."""
-    folder = Path(output) / RECORDS / kind
-    found = sorted(folder.iterdir()) if folder.is_dir() else []
-    return {path.name: Record.read(path) for path in found if not path.name.startswith(".")}
+def read(jobs: Sequence[Job], kind: str) -> Mapping[str, Record]:
+    """The records of a kind that are there, by name: those of other jobs are left alone."""
+    found = {job.folder.name: job.record() for job in jobs if job.kind == kind}
+    return {name: record for name, record in found.items() if record is not None}

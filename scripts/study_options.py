@@ -9,11 +9,14 @@ import joblib
 import torch
 
 from core.command_line import parse_bytes
-from core.domains import load_domains
+from core.device import select_device
 from core.errors import InputError
+from core.layers import chosen_layers
+from core.models import create_model
 from core.options import DataOptions, ModelOptions
 from finetuning.config import TrainConfig
 from finetuning.linear.config import LinearConfig
+from finetuning.shared import shared_domains
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +52,8 @@ class StudyOptions(ModelOptions, DataOptions):
     linear_layers: tuple[str, ...] = ()
     """Layers that the linear model (1) reads (default: the last three residual blocks)."""
     jobs: int = 0
-    """Runs at a time (default: one a GPU, or else one a core)."""
+    """Runs at a time (default: one a GPU, one on a GPU that --device names, or else one a
+    core)."""
     memory: str = "2GB"
     """Budget of every probe for weights, activations, gradients and kernels."""
     cache: str | None = None
@@ -117,7 +121,7 @@ def held_out(config: StudyOptions) -> tuple[str, ...]:
     Raises:
         InputError: If there is no such environment, or none beside it to train on.
     """
-    domains = load_domains(config.data, envs=config.envs, skip_unreadable=config.skip_unreadable)
+    domains = shared_domains(config.data, config.envs, skip_unreadable=config.skip_unreadable)
     known = list(domains.environments)
     asked = config.test_env or tuple(known)
     for name in asked:
@@ -137,9 +141,35 @@ def held_out(config: StudyOptions) -> tuple[str, ...]:
 Options = TypeVar("Options", bound=StudyOptions)
 
 
+def check_layers(config: StudyOptions) -> None:
+    """Refuse layers for model (1) that the network does not have, before anything is trained.
+
+    Raises:
+        InputError: If there is one.
+    """
+    if config.linear_layers:
+        model = create_model(config.model, 2, **(config.model_kwargs or {}))
+        chosen_layers(model, config.linear_layers)
+
+
 def report_on_this_machine(study: Callable[[Options], Path], config: Options) -> None:
     """Run a study on this machine's GPUs or cores, and print where its report is."""
-    jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
-    with joblib.parallel_config("loky", n_jobs=jobs):
+    with joblib.parallel_config("loky", n_jobs=config.jobs or jobs_on(config.device)):
         pdf = study(config)
     print(f"report: {pdf}")
+
+
+def jobs_on(device: str) -> int:
+    """Runs at a time: one a GPU where runs may choose theirs, one on a named GPU, one a core.
+
+    Raises:
+        InputError: If this machine has no such device.
+
+    Example:
+        >>> jobs_on("cpu") == joblib.cpu_count()
+        True
+    """
+    kind = select_device(device).type
+    if kind == "cpu":
+        return joblib.cpu_count()
+    return torch.cuda.device_count() if kind == "cuda" and device in {"auto", "cuda"} else 1

@@ -21,7 +21,6 @@ machines that see it. Exit status 1: some run failed, all others are finished.
 
 import logging
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,12 +31,11 @@ from finetuning.sweep.clusters import backend_of
 from finetuning.sweep.config import EXAMPLE, SweepConfig
 from finetuning.sweep.grid import Grid, configurations, read_grids
 from finetuning.sweep.names import RunConfig, command_of, differing_options
-from finetuning.sweep.running import ELSEWHERE, Outcome, is_being_made, is_finished
+from finetuning.sweep.running import ELSEWHERE, Outcome, is_finished, wait_for_one
 from finetuning.sweep.schedule import sweep
 from finetuning.sweep.table import INDEX, check_tables, write_frame, write_index
 
 FAILED = 1  # exit status
-_LOOK_EVERY = 5.0  # seconds between looks at runs that other processes are at
 
 log = logging.getLogger(__name__)
 
@@ -91,17 +89,11 @@ def _sweep_all(configs: Sequence[RunConfig], root: Path, backend: Backend) -> li
         done = sweep(left, root, backend, tell)
         outcomes |= {outcome.folder: outcome for outcome in done}
         left = [config for config in left if outcomes[Path(config.output)].failure == ELSEWHERE]
-        _wait_for_one(left, root)
+        if left:
+            log.info("waiting for %d runs that other processes are at", len(left))
+        wait_for_one(left, root)
     write_index(configs, outcomes, root / INDEX)
     return [outcomes[Path(config.output)] for config in configs]
-
-
-def _wait_for_one(configs: Sequence[RunConfig], root: Path) -> None:
-    """Until the process that is at one of these runs has ended it, or died."""
-    if configs:
-        log.info("waiting for %d runs that other processes are at", len(configs))
-    while configs and all(is_being_made(config, root) for config in configs):
-        time.sleep(_LOOK_EVERY)
 
 
 def main() -> None:

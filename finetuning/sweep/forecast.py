@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from core.errors import InputError
 from finetuning.sweep.names import WITHOUT_EFFECT, RunConfig, command_of, resolved
-from finetuning.sweep.running import Outcome, num_steps
+from finetuning.sweep.running import Outcome, num_steps, steps_left
 
 # Options that change what a run learns but not what a step of it takes.
 _SAME_SPEED = WITHOUT_EFFECT - {"device", "channels_last", "compile", "workers"} | {
@@ -22,8 +23,11 @@ _SAME_SPEED = WITHOUT_EFFECT - {"device", "channels_last", "compile", "workers"}
 class Forecast:
     """Time to go of runs that are begun in order, some at a time, the next when one ends.
 
+    One forecast may go through several sweeps: each begins some of the runs, the others come
+    later. What one sweep says about the speed of a kind of run holds in the next.
+
     Args:
-        configs: The runs.
+        configs: The runs of all sweeps that are not finished.
         jobs: How many are made at a time.
         clock: Seconds since some moment.
     """
@@ -34,16 +38,24 @@ class Forecast:
         jobs: int,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        self.jobs, self.clock = jobs, clock
+        self.later_jobs, self.clock = jobs, clock
         self.kinds = {Path(config.output): _kind(config) for config in configs}
-        self.steps = {Path(config.output): num_steps(config) for config in configs}
-        self.waiting = list(self.kinds)
-        self.begun: dict[Path, float] = {}
+        self.steps = {Path(config.output): _steps(config) for config in configs}
+        self.later, self.done = list(self.kinds), set[Path]()
         self.spent: dict[Hashable, list[tuple[float, int]]] = {}
+        self.sweeping([], jobs)
+
+    def sweeping(self, configs: Sequence[RunConfig], jobs: int) -> None:
+        """A sweep begins with these of the runs, so many at a time."""
+        self.jobs = jobs
+        self.waiting = [Path(config.output) for config in configs]
+        self.later = [folder for folder in self.later if folder not in self.waiting]
+        self.begun: dict[Path, float] = {}
         self._begin()
 
     def ended(self, outcome: Outcome) -> None:
         """Take note of a run; its place is taken by the next one."""
+        self.done.add(outcome.folder)
         self.begun.pop(outcome.folder, None)
         if outcome.folder in self.waiting:  # begun out of turn, as a cluster may
             self.waiting.remove(outcome.folder)
@@ -64,6 +76,7 @@ class Forecast:
             >>> times = iter([0.0, 60.0, 80.0])
             >>> runs = [TrainConfig(output=name, steps=9) for name in "ab"]
             >>> forecast = Forecast(runs, jobs=1, clock=lambda: next(times))
+            >>> forecast.sweeping(runs, jobs=1)
             >>> forecast.ended(Outcome(Path("a"), seconds=60.0, steps=9))
             >>> forecast.seconds()
             40.0
@@ -72,8 +85,12 @@ class Forecast:
             return None
         now = self.clock()
         ends = [max(0.0, self._takes(f) - (now - began)) for f, began in self.begun.items()]
+        return self._last(ends, self.waiting) + self._last([0.0] * self.later_jobs, self.later)
+
+    def _last(self, ends: list[float], queue: Sequence[Path]) -> float:
+        """When the last run of a queue ends, whose processes are free at these times."""
         heapq.heapify(ends)
-        for folder in self.waiting:
+        for folder in queue:
             heapq.heapreplace(ends, ends[0] + self._takes(folder))
         return max(ends, default=0.0)
 
@@ -93,6 +110,14 @@ class Forecast:
         unknown = len(kinds - self.spent.keys())
         told = f", guessing {unknown} of {len(kinds)} kinds of run" if unknown else ""
         return f"{tqdm.format_interval(round(seconds))} to go, until {end}{told}"
+
+
+def _steps(config: RunConfig) -> int:
+    """Steps still to be made; all of them where the run cannot say, as it will itself."""
+    try:
+        return steps_left(config)
+    except InputError:
+        return num_steps(config)
 
 
 def _kind(config: RunConfig) -> Hashable:

@@ -2,29 +2,23 @@
 
 import contextlib
 import os
-import socket
 import time
-import traceback
-from collections.abc import Generator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 import torch
 
-from core.errors import InputError
-from core.outputs import held, whole_file
+from core.outputs import held
 from finetuning.linear.__main__ import fit_linear
 from finetuning.linear.config import LinearConfig
 from finetuning.run_folder import read_metrics
 from finetuning.sweep.names import RunConfig, resolved
+from finetuning.sweep.tasks import FAILURES, LOCKS, attempted, begun, has_begun, own_gpu
 from finetuning.train import train
 
-LOCKS = ".locks"
-FAILURES = "failures"
 ELSEWHERE = "another process is at this run"
-_BEGUN = "begun"  # what a lock file holds until its run has ended, whatever becomes of the process
+_LOOK_EVERY = 5.0  # seconds between looks at runs that other processes are at
 
 
 @dataclass(frozen=True)
@@ -64,14 +58,11 @@ class Job:
         """Make the run, unless it is finished or another process is at it."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
-        with contextlib.chdir(self.directory), held(self.lock) as is_ours:
+        with contextlib.chdir(self.directory), begun(self.lock) as is_ours:
             if not is_ours:
                 return Outcome(Path(self.config.output), 0.0, ELSEWHERE)
-            self.lock.write_text(_BEGUN)
-            with _own_gpu(self.root):
-                outcome = _made(self.config, self.root)
-            self.lock.write_text("")
-            return outcome
+            with own_gpu(self.root):
+                return _made(self.config, self.root)
 
     @property
     def lock(self) -> Path:
@@ -82,7 +73,7 @@ class Job:
     @property
     def has_begun(self) -> bool:
         """Whether a process began with the run and has not ended it, perhaps because it died."""
-        return self.lock.is_file() and self.lock.read_text() == _BEGUN
+        return has_begun(self.lock)
 
 
 def is_finished(config: RunConfig) -> bool:
@@ -96,36 +87,36 @@ def is_being_made(config: RunConfig, root: Path) -> bool:
         return not was_free
 
 
+def wait_for_one(configs: Sequence[RunConfig], root: Path) -> None:
+    """Until the process that is at one of these runs has ended it, or died."""
+    while configs and all(is_being_made(config, root) for config in configs):
+        time.sleep(_LOOK_EVERY)
+
+
 def _made(config: RunConfig, root: Path) -> Outcome:
     folder, began = Path(config.output), time.perf_counter()
     if is_finished(config):
         return Outcome(folder, 0.0)
-    failure = ""
-    try:
-        before = _steps_done(folder)
-        fit_linear(config) if isinstance(config, LinearConfig) else train(config)
-    except InputError as error:
-        failure = str(error)
-    # A defect of ours, or memory that does not suffice: the other runs may still be made.
-    except Exception as error:
-        failure = _reported(error, root / FAILURES / f"{folder.name}.txt")
-    seconds = time.perf_counter() - began
-    return Outcome(folder, seconds, failure, 0 if failure else num_steps(config) - before)
+    steps, failure = attempted(lambda: _train(config), root / FAILURES / f"{folder.name}.txt")
+    return Outcome(folder, time.perf_counter() - began, failure, steps or 0)
 
 
-def _reported(error: Exception, file: Path) -> str:
-    """A sentence, with the traceback in a file of its own."""
-    with whole_file(file, parents=True) as path:
-        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    what = " ".join(f"{type(error).__name__}: {error}".split())
-    return f"{what:.200}; a run that ends was expected: see the traceback in '{file}'"
+def _train(config: RunConfig) -> int:
+    """Make the run; how many steps of it there were to make."""
+    steps = steps_left(config)
+    fit_linear(config) if isinstance(config, LinearConfig) else train(config)
+    return steps
 
 
-def _steps_done(folder: Path) -> int:
-    """The step from which an interrupted run goes on."""
-    metrics = folder / "metrics.jsonl"
+def steps_left(config: RunConfig) -> int:
+    """Steps from where an interrupted run goes on.
+
+    Raises:
+        InputError: If it does not say where that is.
+    """
+    metrics = Path(config.output) / "metrics.jsonl"
     lines = read_metrics(metrics) if metrics.is_file() else []
-    return lines[-1]["step"] if lines else 0
+    return num_steps(config) - (lines[-1]["step"] if lines else 0)
 
 
 def num_steps(config: RunConfig) -> int:
@@ -134,20 +125,3 @@ def num_steps(config: RunConfig) -> int:
     fits = len(config.cells()) if isinstance(config, LinearConfig) else 1
     assert config.steps is not None
     return config.steps * fits
-
-
-@contextmanager
-def _own_gpu(root: Path) -> Generator[None]:
-    """The block computes on the GPU of this machine that fewest runs of the sweep are on.
-
-    The run's options still say `auto`, so that a resumed run may land on another one.
-    """
-    num_gpus = torch.cuda.device_count()
-    places = ((place, gpu) for place in count() for gpu in range(num_gpus))
-    for place, gpu in places if num_gpus > 1 else ():
-        with held(root / LOCKS / f"{socket.gethostname()} gpu {gpu} {place}") as is_free:
-            if is_free:
-                with torch.cuda.device(gpu):
-                    yield
-                return
-    yield

@@ -19,6 +19,7 @@ def sweep(
     root: Path,
     backend: Backend | None = None,
     tell: Callable[[Outcome], object] = lambda outcome: None,
+    forecast: Forecast | None = None,
 ) -> list[Outcome]:
     """Run everything that is not finished, in the order given.
 
@@ -31,6 +32,7 @@ def sweep(
         root: A folder that every process sees; locks lie in it.
         backend: Where; by default what `joblib.parallel_config` sets.
         tell: Called with every outcome as it comes.
+        forecast: Of this sweep and of others that follow; by default of this one alone.
 
     Returns:
         One outcome a run, in the order of `configs`. A run that another sweep is at has failed
@@ -46,8 +48,9 @@ def sweep(
     waiting = [config for config in configs if not is_finished(config)]
     found = {}
     if waiting:
-        forecast = Forecast(waiting, backend.jobs)
-        for outcome in _with_time_to_go(backend.outcomes(waiting, root), forecast, len(waiting)):
+        forecast = forecast or Forecast(waiting, backend.jobs)
+        forecast.sweeping(waiting, backend.jobs)
+        for outcome in _with_time_to_go(backend.outcomes(waiting, root), forecast):
             found[outcome.folder] = outcome
             tell(outcome)
     return [found.get(output, Outcome(output, 0.0)) for output in outputs]
@@ -61,15 +64,14 @@ def _check_distinct(outputs: Sequence[Path]) -> None:
         seen.add(output)
 
 
-def _with_time_to_go(
-    outcomes: Iterable[Outcome], forecast: Forecast, total: int
-) -> Generator[Outcome]:
+def _with_time_to_go(outcomes: Iterable[Outcome], forecast: Forecast) -> Generator[Outcome]:
     shown = "{desc}: {n_fmt}/{total_fmt} runs in {elapsed}{postfix}"
-    with _quiet_bars(), tqdm(total=total, desc="sweep", bar_format=shown) as bar:
+    counts = {"total": len(forecast.kinds), "initial": len(forecast.done)}
+    with _quiet_bars(), tqdm(desc="sweep", bar_format=shown, **counts) as bar:
         for outcome in outcomes:
             forecast.ended(outcome)
             bar.set_postfix_str(forecast.sentence(), refresh=False)
-            bar.update()
+            bar.update(len(forecast.done) - bar.n)
             yield outcome
 
 

@@ -1,6 +1,6 @@
 """Make the PDF of a study again, from its runs and its record.
 
-    python -m reports.study --runs runs/study/record --output study.pdf
+    python -m reports.study --runs runs/study/study --output study.pdf
 
 `scripts.study` calls `write_report`. Figures with their data are written beside the runs, to
 `figures`.

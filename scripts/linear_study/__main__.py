@@ -27,8 +27,6 @@ from pathlib import Path
 
 from core.command_line import as_yaml, run
 from core.errors import InputError
-from core.layers import chosen_layers
-from core.models import create_model
 from core.outputs import new_folder
 from core.records import Record
 from core.resumable import OPTIONS, check_resumable
@@ -38,7 +36,7 @@ from scripts.linear_study.collecting import PROBE, grid_frame, runs_frame, study
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained, comparison, configs, grid
 from scripts.linear_study.probing import CREATION, CREATION_GRID, RATE, probe_all
-from scripts.study_options import held_out, report_on_this_machine
+from scripts.study_options import check_layers, held_out, report_on_this_machine
 
 NOT_COMPARED = ("output", "jobs", "workers", "cache")
 BEFORE = {"head_lr_factor": 1.0}  # of studies that were begun before the option
@@ -68,17 +66,6 @@ def study(config: LinearStudyConfig) -> Path:
     trained = finished(trained, sweep(configs(trained), output))
     records = probe_all(config, trained)
     return write(config, trained, records, time.perf_counter() - began)
-
-
-def check_layers(config: LinearStudyConfig) -> None:
-    """Refuse layers for model (1) that the network does not have, before anything is trained.
-
-    Raises:
-        InputError: If there is one.
-    """
-    if config.linear_layers:
-        model = create_model(config.model, 2, **(config.model_kwargs or {}))
-        chosen_layers(model, config.linear_layers)
 
 
 def finished(trained: Sequence[Trained], outcomes: Sequence[Outcome]) -> list[Trained]:

@@ -9,11 +9,13 @@ Every environment is held out in turn, over cells of learning rate and weight de
 dropout rates; beside that a faster head, fewer images, random and poorer weights, rivals of
 dropout, other places, tangent and linear models. Ensembles and averages are made of what was
 trained, and probes say how linear and how rich it is. The same command goes on where an
-interrupted one stopped, and loses at most the runs that were being made.
+interrupted one stopped, and loses at most the runs that were being made. One process at a time is
+at a study.
 
 ::
 
     config.yaml     the options
+    ingredients.json  the protocol's values and hashes of images and weights, which stay the same
     runs/           run folders
     seconds.json    what runs took that had the machine to themselves
     records/        ensembles, averages and probes, a record each
@@ -26,7 +28,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TypedDict
@@ -38,18 +41,23 @@ from analysis.runs import read_runs
 from core.command_line import as_yaml, run
 from core.documents import read_json
 from core.errors import InputError
-from core.outputs import new_folder
+from core.outputs import held, new_folder
 from core.records import Record, provenance, tidy
 from core.resumable import OPTIONS, check_resumable
-from finetuning.sweep import Outcome, sweep
-from finetuning.sweep.running import ELSEWHERE
+from finetuning.sweep import LOCKS
 from reports.study import write_report
 from scripts.study.collecting import runs_frame
 from scripts.study.config import StudyConfig
-from scripts.study.plan import RUNS, Planned, environments, plan, timed_pairs
+from scripts.study.ingredients import (
+    Ingredients,
+    check_facts,
+    check_unchanged,
+    ingredients,
+    write_ingredients,
+)
+from scripts.study.plan import RUNS, Planned, environments, plan
 from scripts.study.probing import final_models, probes, trajectories
-from scripts.study.timing import timed_alone
-from scripts.study.trajectory import remove_checkpoints
+from scripts.study.training import trained
 from scripts.study_jobs import made
 from scripts.study_options import report_on_this_machine
 
@@ -69,66 +77,58 @@ def study(config: StudyConfig) -> Path:
     """Run what is missing on joblib's backend, measure, judge, and return the PDF.
 
     Raises:
-        InputError: If options, images, checkpoint or output do not fit, or every run fails.
+        InputError: If options, images, checkpoint or output do not fit, before anything is
+            created; if another process is at the study; or if every run fails.
     """
-    began = time.perf_counter()
     check_resumable(config, PROBE, NOT_COMPARED, BEFORE)
     output = Path(config.output)
-    planned = plan(config, environments(config))
-    if not output.exists():
-        with new_folder(output) as folder:
-            (folder / OPTIONS).write_text(as_yaml(config), encoding="utf-8")
-    log.info("%d runs", len(planned))
-    outcomes = timed_alone(timed_pairs(config, planned), output)
-    along: dict[str, str] = {}
-    for env in environments(config):  # whose checkpoints go before the next one's come
-        group = [one for one in planned if one.config.test_env == (env,)]
-        swept = sweep([one.config for one in group], output)
-        unfinished = {str(outcome.folder) for outcome in swept if outcome.failure}
-        along |= along_runs(config, [o for o in group if o.config.output not in unfinished])
-        outcomes += swept
-    finished, failed = sorted_out(planned, outcomes)
-    failed |= along
-    failed |= made([*final_models(config, finished), *probes(config, finished)])
-    return write(config, runs_frame(config, finished), failed, time.perf_counter() - began)
+    with ExitStack() as stack:
+        is_new = not output.exists()
+        if not is_new:
+            stack.enter_context(alone(output))  # before anything is loaded
+        planned = plan(config, environments(config))
+        found = ingredients(config, planned)
+        if is_new:
+            begin(config, found)
+            stack.enter_context(alone(output))
+        check_unchanged(output, found, planned)
+        return complete(config, planned, found)
 
 
-def along_runs(config: StudyConfig, finished: Sequence[Planned]) -> dict[str, str]:
-    """What checkpoints along a run are together, and why that is missing of some.
-
-    The checkpoints go once they are measured: they are most of a study's bytes.
-    """
-    jobs = trajectories(config, finished)
-    failed = made(jobs)
-    if not config.keep_checkpoints:
-        measured = [job for job in jobs if "/".join(job.folder.parts[-2:]) not in failed]
-        removed = sum(remove_checkpoints(Path(run)) for job in measured for run in job.checkpoints)
-        if removed:
-            log.info("%d checkpoints along runs are measured and removed", removed)
-    return failed
-
-
-def sorted_out(
-    planned: Sequence[Planned], outcomes: Sequence[Outcome]
-) -> tuple[list[Planned], dict[str, str]]:
-    """The runs that are finished, and why the others are not.
+@contextmanager
+def alone(output: Path) -> Generator[None]:
+    """Hold the lock of the study for the block; the system frees it when the process ends.
 
     Raises:
-        InputError: If none is, or another process is at one.
+        InputError: If another process holds it.
     """
-    busy = [str(o.folder) for o in outcomes if o.failure == ELSEWHERE]
-    if busy:
-        raise InputError(
-            f"another process is at {len(busy)} runs of this study, such as '{busy[0]}'; one "
-            "study a folder was expected: wait for it, or stop it, and give this command again"
-        )
-    failed = {str(o.folder): o.failure for o in outcomes if o.failure}
-    finished = [one for one in planned if one.config.output not in failed]
-    if not finished:
-        raise InputError(f"every run of the study failed, such as: {next(iter(failed.values()))}")
-    for folder, reason in failed.items():
-        log.warning("'%s' has failed: %s", folder, reason)
-    return finished, {Path(folder).name: reason for folder, reason in failed.items()}
+    (output / LOCKS).mkdir(exist_ok=True)
+    with held(output / LOCKS / PROBE) as is_ours:
+        if not is_ours:
+            raise InputError(
+                f"another process is at the study in '{output}'; one a folder was expected: wait "
+                "until it has ended, or stop it, and give the same command again"
+            )
+        yield
+
+
+def begin(config: StudyConfig, found: Ingredients) -> None:
+    """Create the folder of the study."""
+    with new_folder(Path(config.output)) as folder:
+        (folder / OPTIONS).write_text(as_yaml(config), encoding="utf-8")
+        write_ingredients(folder, found)
+
+
+def complete(config: StudyConfig, planned: Sequence[Planned], made_of: Ingredients) -> Path:
+    """Everything that is missing, up to the PDF."""
+    began = time.perf_counter()
+    log.info("%d runs, whose time to go is told; measurements come on top", len(planned))
+    finished, failed = trained(config, planned)
+    check_facts(finished, made_of)  # files may have been replaced meanwhile
+    jobs = [*final_models(config, finished), *probes(config, finished)]
+    failed |= made(jobs)
+    runs = runs_frame(config, finished, [*trajectories(config, finished), *jobs])
+    return write(config, runs, failed, time.perf_counter() - began)
 
 
 def write(

@@ -19,20 +19,22 @@ from scripts.study.config import StudyConfig
 from scripts.study.plan import Planned, in_first_cell, network_runs
 from scripts.study.probing import CREATION, LINEARITY, LOSS, RATE, RICHNESS, run_name
 from scripts.study.timing import seconds_of
-from scripts.study_jobs import read, runs_of
+from scripts.study_jobs import Job, read, runs_of
 
 ALL = "all"
 RATE_DIFFERENCE = "rate_accuracy_difference"
 Values = Mapping[str, float]  # by the name of the run
 
 
-def runs_frame(config: StudyConfig, planned: Sequence[Planned]) -> pd.DataFrame:
-    """A checked runs frame of everything that is in the study's folder."""
+def runs_frame(
+    config: StudyConfig, planned: Sequence[Planned], jobs: Sequence[Job]
+) -> pd.DataFrame:
+    """A checked runs frame of finished runs and of what these jobs have measured."""
     runs = runs_of_folders(one.config.output for one in planned)
-    measured = _with_measures(_with_ranks(runs, config), config, planned)
+    measured = _with_measures(_with_ranks(runs, config), config, planned, jobs)
     rows = [
-        *_trajectories(measured, read(config.output, trajectory.PROBE)),
-        *_finals(measured, read(config.output, finals.PROBE)),
+        *_trajectories(measured, read(jobs, trajectory.PROBE)),
+        *_finals(measured, read(jobs, finals.PROBE)),
     ]
     return check_runs(pd.concat([measured, pd.DataFrame(rows)], ignore_index=True))
 
@@ -51,12 +53,11 @@ def _column(runs: pd.DataFrame, values: Values, by: str = "run") -> pd.Series:
 
 
 def _with_measures(
-    runs: pd.DataFrame, config: StudyConfig, planned: Sequence[Planned]
+    runs: pd.DataFrame, config: StudyConfig, planned: Sequence[Planned], jobs: Sequence[Job]
 ) -> pd.DataFrame:
     """Measures beside the best step, whose weights they are of."""
     linearity, creation, along, rich = (
-        read(config.output, kind).values()
-        for kind in (LINEARITY, CREATION, trajectory.PROBE, RICHNESS)
+        read(jobs, kind).values() for kind in (LINEARITY, CREATION, trajectory.PROBE, RICHNESS)
     )
     columns: dict[str, Values] = {
         "explained_displacement": _of_runs(linearity, "explained_displacement", FEATURES),
@@ -64,7 +65,7 @@ def _with_measures(
         trajectory.BARRIER: _of_runs(along, trajectory.BARRIER),
         **{name: _of_runs(creation, name, ALL) for name in (R2, NULL, DIFFERENCE)},
         **_richness(rich),
-        RATE_DIFFERENCE: _rate_differences(config, planned),
+        RATE_DIFFERENCE: _rate_differences(config, planned, read(jobs, RATE)),
     }
     at_best = runs["selection"] == "best"
     found = {name: _column(runs, values).where(at_best) for name, values in columns.items()}
@@ -96,12 +97,13 @@ def _richness(records: Iterable[Record]) -> dict[str, Values]:
     }
 
 
-def _rate_differences(config: StudyConfig, planned: Sequence[Planned]) -> Values:
+def _rate_differences(
+    config: StudyConfig, planned: Sequence[Planned], records: Mapping[str, Record]
+) -> Values:
     """The closed form less dropout, of runs at the rate on the same pretrained features.
 
     Where it has no interval, SGD has not converged and the difference says nothing.
     """
-    records = read(config.output, RATE)
     runs = in_first_cell(config, network_runs(planned, "main"))
     curves = {(r.test_env, r.seed): records.get(run_name(r)) for r in runs if r.drop_rate == 0}
     found = {}
@@ -124,8 +126,6 @@ def _trajectories(runs: pd.DataFrame, records: Mapping[str, Record]) -> Iterator
         "average_trajectory": trajectory.AVERAGE,
     }
     for name, record in records.items():
-        if name not in last:
-            continue
         size = len(record.provenance["checkpoints"])
         for method, metric in methods.items():
             own = {"run": f"{name}-{method}", "method": method, "ensemble_size": size}

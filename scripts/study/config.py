@@ -41,6 +41,23 @@ class StudyConfig(StudyOptions):
                 f"--poorer is {self.poorer}, as is --pretrained; other weights of the same model "
                 "were expected: change one, or give --poorer none"
             )
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        steps = self.steps or self.scale.steps
+        run = resolve(ordinary(self, steps=steps, eval_every=self.every))
+        assert run.steps is not None and run.eval_every is not None
+        if run.steps < 2 * run.eval_every:
+            raise InputError(
+                f"--steps is {run.steps} and --eval_every {run.eval_every}, here or in the "
+                "protocol; steps for two evaluations were expected, whose weights are averaged: "
+                "give more steps, or evaluate more often"
+            )
+
+    @property
+    def every(self) -> int | None:
+        """Steps between evaluations; None for the preset's."""
+        return self.eval_every or self.scale.every
 
     @property
     def scale(self) -> Protocol:
@@ -60,12 +77,11 @@ def settled(config: StudyConfig) -> StudyConfig:
     A protocol's steps have one milestone in their middle, as the paper's.
 
     Example:
-        >>> settled(StudyConfig()).milestones, settled(StudyConfig(steps=8)).milestones
-        ((20,), (4,))
+        >>> settled(StudyConfig()).milestones, settled(StudyConfig(steps=80)).milestones
+        ((20,), (40,))
     """
     scale = config.scale
     steps = config.steps or scale.steps
-    every = config.eval_every or scale.every
     milestones = config.milestones
     if milestones is None and steps is not None:
         milestones = (steps // 2,)
@@ -75,7 +91,7 @@ def settled(config: StudyConfig) -> StudyConfig:
         batch_size=config.batch_size or scale.batch_size,
         steps=steps,
         milestones=milestones,
-        eval_every=min(every, steps) if every and steps else every,
+        eval_every=config.every,
     )
 
 

@@ -50,11 +50,9 @@ class Kept:
     logits: dict[str, Logits]
 
     @classmethod
-    def read(cls, folder: Path) -> "Kept":
-        """From what `trajectory.measure` found."""
-        record = Record.read(folder)
-        (run,) = record.config["checkpoints"]
-        return cls(Member.read(run), record.arrays)
+    def read(cls, run: str, folder: Path) -> "Kept":
+        """From a run's folder and from what `trajectory.measure` found of it."""
+        return cls(Member.read(run), Record.read(folder).arrays)
 
     @property
     def split(self) -> int:
@@ -63,19 +61,20 @@ class Kept:
         return self.member.config.split_seed
 
 
-def measure(folders: Sequence[Path], draws: int) -> Record:
+def measure(runs: Sequence[str], folders: Sequence[Path], draws: int) -> Record:
     """Final models of runs that differ in cell and seed alone.
 
     Args:
+        runs: Their folders as they lie now; a study may have moved since they were measured.
         folders: What `trajectory.measure` found of each.
         draws: Subsets of each size; averages, each of which is evaluated, have powers of two.
 
     Raises:
         InputError: If the runs hold out several environments, or there are fewer than two.
     """
-    if len(folders) < 2:
-        raise InputError(f"there are {len(folders)} runs to average; at least two were expected")
-    members = [Kept.read(folder) for folder in folders]
+    if len(runs) < 2:
+        raise InputError(f"there are {len(runs)} runs to average; at least two were expected")
+    members = [Kept.read(*both) for both in zip(runs, folders, strict=True)]
     evaluators = {m.split: Evaluator(m.member) for m in members}
     rows = [*_ensembles(members, evaluators, draws), *_averages(members, evaluators, draws)]
     (env,) = members[0].member.config.test_env

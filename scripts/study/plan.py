@@ -157,6 +157,14 @@ class _Planner:
         return str(Path(self.config.output) / RUNS / name)
 
 
+def by_environment(planned: Sequence[Planned]) -> list[list[Planned]]:
+    """Runs that hold out the same, together, in the order of the first of each."""
+    groups: dict[tuple[str, ...], list[Planned]] = {}
+    for one in planned:
+        groups.setdefault(one.config.test_env, []).append(one)
+    return list(groups.values())
+
+
 def network_runs(planned: Sequence[Planned], group: Group) -> list[TrainConfig]:
     """The runs of a group whose network moves."""
     found = [one.config for one in planned if one.group == group]

@@ -52,7 +52,7 @@ def final_models(config: StudyConfig, planned: Sequence[Planned]) -> list[Job]:
         folder = folder_of(config.output, finals.PROBE, f"{'+'.join(envs)}-r{rate:g}")
         folders = [kept(run) for run in runs]
         outputs = tuple(run.output for run in runs)
-        jobs.append(Job(folder, finals.measure, (folders, config.scale.draws), outputs))
+        jobs.append(Job(folder, finals.measure, (outputs, folders, config.scale.draws), outputs))
     return jobs
 
 
@@ -92,7 +92,7 @@ def _richness(config: StudyConfig, runs: Runs) -> Iterator[Job]:
     """Runs that differ in their seed alone, together."""
     keys = ("test_env", "lr", "weight_decay", "drop_rate")
     for _, group in _grouped(runs, *keys):
-        folder = folder_of(config.output, RICHNESS, run_name(group[0]))
+        folder = folder_of(config.output, RICHNESS, name_of_seeds(group[0]))
         options = BriefRichnessConfig(
             checkpoints=tuple(run.output for run in group),
             cache=config.cache,
@@ -148,3 +148,13 @@ def _grouped(runs: Runs, *names: str) -> Iterator[tuple[tuple[Any, ...], list[Tr
 def run_name(run: TrainConfig) -> str:
     """What the folder of a run, and what is measured of it, is called."""
     return Path(run.output).name
+
+
+def name_of_seeds(run: TrainConfig) -> str:
+    """What is measured of a run and those that differ in their seed alone is called.
+
+    Example:
+        >>> name_of_seeds(TrainConfig(output="runs/study/runs/ink-main-c0-r0-s3", seed=3))
+        'ink-main-c0-r0'
+    """
+    return run_name(run).removesuffix(f"-s{run.seed}")

@@ -17,6 +17,7 @@ from core.outputs import whole_file
 from finetuning.config import TrainConfig, resolve
 from finetuning.setup import prepare
 from finetuning.sweep import Outcome, is_finished, sweep
+from finetuning.sweep.forecast import Forecast
 
 SECONDS = "seconds.json"
 
@@ -25,7 +26,7 @@ class _Seconds(TypedDict):
     seconds: dict[str, float]
 
 
-def timed_alone(runs: Sequence[TrainConfig], root: Path) -> list[Outcome]:
+def timed_alone(runs: Sequence[TrainConfig], root: Path, forecast: Forecast) -> list[Outcome]:
     """Make the runs one by one; the seconds of those that were not interrupted are kept.
 
     Returns:
@@ -38,7 +39,7 @@ def timed_alone(runs: Sequence[TrainConfig], root: Path) -> list[Outcome]:
     with joblib.parallel_config("loky", n_jobs=1):
         for run in runs:
             begun = Path(run.output).exists()
-            (outcome,) = sweep([run], root)
+            (outcome,) = sweep([run], root, forecast=forecast)
             outcomes.append(outcome)
             if not begun and not outcome.failure:
                 _keep(root, Path(run.output).name, outcome.seconds)

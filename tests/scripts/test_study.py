@@ -22,14 +22,18 @@ from core.records import Record
 from finetuning.averaging import average as average_of
 from finetuning.members import Member
 from finetuning.run_folder import read_metrics
-from finetuning.sweep import Outcome
+from finetuning.sweep import Outcome, RunConfig
+from finetuning.sweep.forecast import Forecast
 from finetuning.sweep.running import ELSEWHERE
 from finetuning.train import train
-from scripts.study import finals, trajectory
-from scripts.study.__main__ import sorted_out, study
+from probes import linearity
+from probes.linearity_config import LinearityConfig
+from scripts.study import finals, training, trajectory
+from scripts.study.__main__ import study
 from scripts.study.config import StudyConfig
 from scripts.study.plan import plan
 from scripts.study.protocols import PROTOCOLS, Protocol
+from scripts.study.training import sorted_out
 from tests.finetuning.tiny import tiny_config, weights, write_images
 
 
@@ -96,11 +100,33 @@ def test_a_study_of_failures_alone_is_refused() -> None:
         sorted_out([one], [outcome])
 
 
-def test_two_studies_do_not_share_a_folder() -> None:
-    (one, *_) = plan(StudyConfig(), ("ink",))
-    outcome = Outcome(Path(one.config.output), 0.0, ELSEWHERE)
-    with pytest.raises(InputError, match="another process is at 1 runs of this study"):
-        sorted_out([one], [outcome])
+def test_the_last_outcome_of_a_run_counts() -> None:
+    first, second, *_ = plan(StudyConfig(), ("ink",))
+    folder = Path(first.config.output)
+    outcomes = [Outcome(folder, 1.0, "MemoryError"), Outcome(folder, 1.0)]
+    assert sorted_out([first], outcomes) == ([first], {})
+    other = Outcome(Path(second.config.output), 1.0)
+    assert sorted_out([first, second], [*outcomes[::-1], other]) == (
+        [second],
+        {first.name: "MemoryError"},
+    )
+
+
+def test_runs_that_a_killed_study_is_still_at_are_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    configs = [one.config for one in plan(StudyConfig(), ("ink",))][:2]
+    failures = {Path(config.output): [ELSEWHERE, ELSEWHERE, ""] for config in configs[1:]}
+    waited: list[int] = []
+
+    def swept(runs: list[RunConfig], root: Path, forecast: Forecast) -> list[Outcome]:
+        found = [(Path(run.output), failures.get(Path(run.output), ["failed"])) for run in runs]
+        return [Outcome(folder, 1.0, reasons.pop(0)) for folder, reasons in found]
+
+    monkeypatch.setattr(training, "sweep", swept)
+    monkeypatch.setattr(training, "wait_for_one", lambda runs, root: waited.append(len(runs)))
+    outcomes = training.all_swept(configs, tmp_path, Forecast(configs, 1))
+    assert [outcome.failure for outcome in outcomes] == ["failed", ""] and waited == [1, 1]
 
 
 def test_failed_runs_are_named_and_left_out() -> None:
@@ -188,7 +214,12 @@ def test_final_models_are_the_mean_of_the_runs(tmp_path: Path) -> None:
         found = record.values.query("metric == 'average_trajectory_accuracy'")
         assert found.set_index("env")["value"].to_dict() == {e: r.mean() for e, r in right.items()}
 
-    found = finals.measure(kept, draws=9).values.query("split == 'ood'")
+    (tmp_path / "moved").mkdir()
+    for run in runs:
+        Path(run.output).rename(tmp_path / "moved" / str(run.seed))
+    runs = [replace(run, output=str(tmp_path / "moved" / str(run.seed))) for run in runs]
+    outputs = [run.output for run in runs]
+    found = finals.measure(outputs, kept, draws=9).values.query("split == 'ood'")
     assert "average_subset" not in set(found["metric"])  # of two runs there is one average
     (env,) = runs[0].test_env
     logits = np.mean([Record.read(folder).arrays[env] for folder in kept], axis=0)
@@ -197,7 +228,7 @@ def test_final_models_are_the_mean_of_the_runs(tmp_path: Path) -> None:
     assert of["ensemble_final", 0] == (logits.argmax(1) == labels).mean()
     singles = [(Record.read(f).arrays[env].argmax(1) == labels).mean() for f in kept]
     assert [of["ensemble_subset", draw] for draw in (0, 1)] == singles
-    mean = average_of([weights(tmp_path / str(run.seed)) for run in runs])
+    mean = average_of([weights(Path(run.output)) for run in runs])
     evaluator = trajectory.Evaluator(Member.read(runs[0].output))
     assert of["average_final", 0] == evaluator.correct(evaluator.logits(mean))[env].mean()
 
@@ -223,6 +254,10 @@ def finished_at(tmp_path: Path, kind: str) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in files}
 
 
+def out_of_memory(_: LinearityConfig) -> Record:
+    raise MemoryError
+
+
 def killed_at(tmp_path: Path, kind: str, number: int) -> None:
     """Start the study in a process of its own, and kill it when so much is finished."""
     code = KILLED.format(folder=str(tmp_path))
@@ -238,7 +273,9 @@ def killed_at(tmp_path: Path, kind: str, number: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("tiny")
-def test_a_killed_study_loses_at_most_what_was_being_made(tmp_path: Path) -> None:
+def test_a_killed_study_loses_at_most_what_was_being_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_images(tmp_path / "data")
     finished: dict[Path, int] = {}
     for kind, number in (("runs", 5), ("records", 3), ("records", 16)):
@@ -246,6 +283,9 @@ def test_a_killed_study_loses_at_most_what_was_being_made(tmp_path: Path) -> Non
         now = finished_at(tmp_path, "runs") | finished_at(tmp_path, "records")
         assert {path: now[path] for path in finished} == finished
         finished = now
+    monkeypatch.setattr(linearity, "measure", out_of_memory)  # which comes last
     pdf = study(tiny_study(tmp_path))
+    assert "missing: linearity/" in capsys.readouterr().out
+    assert "in out_of_memory" in next((tmp_path / "study" / "failures").iterdir()).read_text()
     assert pdf.exists() and {path: path.stat().st_mtime_ns for path in finished} == finished
     assert not [run for run in finished if (run.parent / "resume.pt").exists()]

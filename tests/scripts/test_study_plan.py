@@ -10,7 +10,8 @@ from core.errors import InputError
 from finetuning.config import TrainConfig
 from finetuning.linear.config import LinearConfig
 from scripts.study.config import StudyConfig, base_run, settled
-from scripts.study.plan import environments, network_runs, plan, timed_pairs
+from scripts.study.plan import environments, network_runs, plan, seeds_of, timed_pairs
+from scripts.study.probing import RICHNESS, probes
 from scripts.study.protocols import PROTOCOLS
 
 
@@ -48,6 +49,22 @@ def test_the_plan_holds_every_combination_once() -> None:
         for r in network_runs(planned, "main")
     }
     assert len(main) == counts["main"]
+
+
+def test_environments_have_seeds_of_their_own() -> None:
+    planned = plan(StudyConfig(seeds=(0, 2)), ("ink", "photo"))
+    seeds = {(one.config.test_env, one.config.seed) for one in planned}
+    assert seeds == {(("ink",), 0), (("ink",), 2), (("photo",), 3), (("photo",), 5)}
+
+
+def test_what_seeds_share_is_called_the_same_whichever_are_finished() -> None:
+    config = StudyConfig()
+    planned = plan(config, ("ink", "photo"))
+    richness = lambda runs: {job.name for job in probes(config, runs) if job.kind == RICHNESS}
+    names = richness(planned)
+    assert len(names) == 2 * len(config.scale.cells) * 2 and "richness/ink-main-c0-r0" in names
+    for seeds in seeds_of(config, ("ink", "photo")).values():
+        assert richness([one for one in planned if one.config.seed != seeds[0]]) == names
 
 
 def test_the_papers_grid_is_the_papers() -> None:
@@ -89,8 +106,8 @@ def test_timed_pairs_differ_in_dropout_alone_and_alternate() -> None:
 
 
 def test_options_of_the_study_take_precedence() -> None:
-    config = settled(StudyConfig(steps=10, batch_size=3, seeds=(7,)))
-    assert (config.steps, config.milestones, config.eval_every) == (10, (5,), 10)
+    config = settled(StudyConfig(steps=50, batch_size=3, seeds=(7,)))
+    assert (config.steps, config.milestones, config.eval_every) == (50, (25,), 20)
     assert config.batch_size == 3 and config.seeds == (7,)
     assert StudyConfig().poorer_weights == "glyphnet.plain"
     assert StudyConfig(poorer="none").poorer_weights is None
@@ -104,6 +121,9 @@ def test_options_of_the_study_take_precedence() -> None:
         ({"poorer": "glyphnet.rich"}, "--poorer is glyphnet.rich, as is --pretrained"),
         ({"pretrained": "none"}, "starts from pretrained weights"),
         ({"batch_size": 0}, "--batch_size is 0"),
+        ({"steps": 30}, "--steps is 30 and --eval_every 20"),
+        ({"steps": 30, "eval_every": 16}, "--steps is 30 and --eval_every 16"),
+        ({"protocol": "paper", "eval_every": 300}, "--steps is 400 and --eval_every 300"),
     ],
 )
 def test_options_that_make_no_sense_are_a_sentence(options: dict, message: str) -> None:

@@ -13,6 +13,7 @@ from core.outputs import held
 from finetuning.config import TrainConfig
 from finetuning.sweep import running
 from finetuning.sweep.running import ELSEWHERE, LOCKS, Job, is_being_made
+from finetuning.sweep.tasks import own_gpu
 from tests.finetuning.tiny import assert_same_runs, tiny_config
 
 
@@ -100,7 +101,7 @@ def test_each_gpu_has_one_run_before_any_has_two(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "device", device)
     (tmp_path / LOCKS).mkdir()
-    with running._own_gpu(tmp_path), running._own_gpu(tmp_path), running._own_gpu(tmp_path):
+    with own_gpu(tmp_path), own_gpu(tmp_path), own_gpu(tmp_path):
         assert taken == [0, 1, 0]
-    with running._own_gpu(tmp_path):  # all are free again
+    with own_gpu(tmp_path):  # all are free again
         assert taken == [0, 1, 0, 0]

@@ -1,0 +1,167 @@
+"""What runs and measurements share in whatever process they land: a lock, a GPU, a way to fail.
+
+A task that begins says so in its lock file, where it stands until the task has ended, whatever
+becomes of the process. That tells which tasks a process that died was at.
+"""
+
+import re
+import socket
+import time
+import traceback
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import joblib
+import torch
+from joblib.parallel import get_active_backend
+
+from core.errors import InputError
+from core.outputs import held, whole_file
+
+LOCKS = ".locks"
+FAILURES = "failures"
+_BEGUN = "begun"
+_LOOK_EVERY = 1.0  # seconds between looks at a lock that another process holds
+
+Result = TypeVar("Result")
+
+
+@runtime_checkable
+class Task(Protocol[Result]):
+    """What a process of its own does."""
+
+    @property
+    def lock(self) -> Path:
+        """The file that is locked meanwhile, in a folder that exists."""
+        ...
+
+    def __call__(self) -> Result:
+        """Do it."""
+        ...
+
+    def failed(self, reason: str) -> Result:
+        """What to say in place of a result."""
+        ...
+
+
+@contextmanager
+def begun(lock: Path) -> Generator[bool]:
+    """Hold a task's lock for the block, and say whether nobody else held it."""
+    with held(lock) as is_ours:
+        if is_ours:
+            lock.write_text(_BEGUN)
+        yield is_ours
+        if is_ours:
+            lock.write_text("")
+
+
+@contextmanager
+def begun_when_free(lock: Path) -> Generator[None]:
+    """Hold a task's lock for the block, as soon as no other process does.
+
+    Another one is the last of a killed command, which ends with its task.
+    """
+    while True:
+        with begun(lock) as is_ours:
+            if is_ours:
+                yield
+                return
+        time.sleep(_LOOK_EVERY)
+
+
+def has_begun(lock: Path) -> bool:
+    """Whether a process began with the task and has not ended it, perhaps because it died."""
+    return lock.is_file() and lock.read_text() == _BEGUN
+
+
+@contextmanager
+def own_gpu(root: Path) -> Generator[None]:
+    """The block computes on the GPU of this machine that fewest tasks of the folder are on.
+
+    The options still say `auto`, so that a resumed task may land on another one.
+    """
+    num_gpus = torch.cuda.device_count()
+    places = ((place, gpu) for place in count() for gpu in range(num_gpus))
+    for place, gpu in places if num_gpus > 1 else ():
+        with held(root / LOCKS / f"{socket.gethostname()} gpu {gpu} {place}") as is_free:
+            if is_free:
+                with torch.cuda.device(gpu):
+                    yield
+                return
+    yield
+
+
+def attempted(action: Callable[[], Result], report: Path) -> tuple[Result | None, str]:
+    """What an action returns, and why it returns nothing: empty where it does.
+
+    A defect of ours, or memory that does not suffice, leaves its traceback in `report`: other
+    tasks may still be done. What ends the process goes on to end it.
+    """
+    try:
+        return action(), ""
+    except InputError as error:
+        return None, str(error)
+    except Exception as error:
+        return None, _reported(error, report)
+
+
+def _reported(error: Exception, file: Path) -> str:
+    """A sentence, with the traceback in a file of its own."""
+    with whole_file(file, parents=True) as path:
+        path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    what = " ".join(f"{type(error).__name__}: {error}".split())
+    return f"{what:.200}; an end without a defect was expected: see the traceback in '{file}'"
+
+
+def results(tasks: Sequence[Task[Result]], jobs: int) -> Iterator[tuple[Task[Result], Result]]:
+    """Every task with its result, the first to end first, on joblib's backend.
+
+    A task whose process dies is tried once more, with no other beside it.
+
+    Args:
+        tasks: Begun in this order.
+        jobs: How many are done at a time.
+    """
+    left = dict(enumerate(tasks))
+    try:
+        for number, result in _in_pool(left, jobs):
+            yield left.pop(number), result
+    except BrokenProcessPool:
+        suspects = [number for number, task in left.items() if has_begun(task.lock)]
+        if not suspects:
+            raise
+        for task in map(left.pop, suspects):
+            yield task, _alone(task)
+        yield from results(list(left.values()), jobs)
+
+
+def _in_pool(tasks: dict[int, Task[Result]], jobs: int) -> Iterator[tuple[int, Result]]:
+    streams = get_active_backend()[0].supports_return_generator  # type: ignore[union-attr]
+    parallel: Any = joblib.Parallel(
+        n_jobs=jobs,
+        return_as="generator_unordered" if streams else "list",
+        batch_size=1,  # type: ignore[arg-type] - its annotation knows "auto" alone
+    )
+    yield from parallel(joblib.delayed(_numbered)(*item) for item in list(tasks.items()))
+
+
+def _numbered(number: int, task: Task[Result]) -> tuple[int, Result]:
+    return number, task()
+
+
+def _alone(task: Task[Result]) -> Result:
+    """The result of a task in a pool of its own, whose death is its own."""
+    try:
+        (result,) = joblib.Parallel(n_jobs=2)([joblib.delayed(task)()])
+    except BrokenProcessPool as error:
+        codes = re.search(r"exit codes of the workers are .*", str(error))
+        reason = codes[0] if codes else " ".join(str(error).split())
+        return task.failed(
+            f"its process died twice ({reason}); a process that ends was expected: give it more "
+            "memory"
+        )
+    return result  # type: ignore[return-value]
