@@ -66,8 +66,8 @@ def _check_distinct(outputs: Sequence[Path]) -> None:
 
 def _with_time_to_go(outcomes: Iterable[Outcome], forecast: Forecast) -> Generator[Outcome]:
     shown = "{desc}: {n_fmt}/{total_fmt} runs in {elapsed}{postfix}"
-    counts = {"total": len(forecast.kinds), "initial": len(forecast.done)}
-    with _quiet_bars(), tqdm(desc="sweep", bar_format=shown, **counts) as bar:
+    total, done = len(forecast.kinds), len(forecast.done)
+    with _quiet_bars(), tqdm(total=total, initial=done, desc="sweep", bar_format=shown) as bar:
         for outcome in outcomes:
             forecast.ended(outcome)
             bar.set_postfix_str(forecast.sentence(), refresh=False)

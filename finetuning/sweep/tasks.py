@@ -8,7 +8,7 @@ import re
 import socket
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from itertools import count
@@ -28,10 +28,11 @@ _BEGUN = "begun"
 _LOOK_EVERY = 1.0  # seconds between looks at a lock that another process holds
 
 Result = TypeVar("Result")
+Returned = TypeVar("Returned", covariant=True)
 
 
 @runtime_checkable
-class Task(Protocol[Result]):
+class Task(Protocol[Returned]):
     """What a process of its own does."""
 
     @property
@@ -39,13 +40,16 @@ class Task(Protocol[Result]):
         """The file that is locked meanwhile, in a folder that exists."""
         ...
 
-    def __call__(self) -> Result:
+    def __call__(self) -> Returned:
         """Do it."""
         ...
 
-    def failed(self, reason: str) -> Result:
+    def failed(self, reason: str) -> Returned:
         """What to say in place of a result."""
         ...
+
+
+Doing = TypeVar("Doing", bound=Task)
 
 
 @contextmanager
@@ -117,7 +121,7 @@ def _reported(error: Exception, file: Path) -> str:
     return f"{what:.200}; an end without a defect was expected: see the traceback in '{file}'"
 
 
-def results(tasks: Sequence[Task[Result]], jobs: int) -> Iterator[tuple[Task[Result], Result]]:
+def results(tasks: Sequence[Doing], jobs: int) -> Iterator[tuple[Doing, Any]]:
     """Every task with its result, the first to end first, on joblib's backend.
 
     A task whose process dies is tried once more, with no other beside it.
@@ -139,7 +143,7 @@ def results(tasks: Sequence[Task[Result]], jobs: int) -> Iterator[tuple[Task[Res
         yield from results(list(left.values()), jobs)
 
 
-def _in_pool(tasks: dict[int, Task[Result]], jobs: int) -> Iterator[tuple[int, Result]]:
+def _in_pool(tasks: Mapping[int, Task[Result]], jobs: int) -> Iterator[tuple[int, Result]]:
     streams = get_active_backend()[0].supports_return_generator  # type: ignore[union-attr]
     parallel: Any = joblib.Parallel(
         n_jobs=jobs,

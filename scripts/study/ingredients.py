@@ -17,7 +17,7 @@ from core.options import RUNS_BEFORE
 from core.outputs import whole_file
 from core.resumable import check_resumable, differences
 from finetuning.config import TrainConfig, resolve
-from finetuning.run_folder import RunFolder
+from finetuning.run_folder import NOT_COMPARED, RunFolder
 from finetuning.setup import prepare
 from finetuning.sweep.names import resolved
 from scripts.study.config import StudyConfig
@@ -25,7 +25,6 @@ from scripts.study.plan import Planned
 from scripts.study_options import check_layers
 
 FILE = "ingredients.json"
-NOT_COMPARED = ("output", "workers", "cache")  # where and how fast a run is made
 
 
 class Ingredients(TypedDict):
@@ -78,7 +77,7 @@ def check_unchanged(folder: Path, now: Ingredients, planned: Sequence[Planned]) 
             )
     there = [one for one in planned if Path(one.config.output).exists()]
     for one in there:
-        check_resumable(resolved(one.config), "run", NOT_COMPARED, RUNS_BEFORE)
+        check_resumable(resolved(one.config), "run", (*NOT_COMPARED, "cache"), RUNS_BEFORE)
     check_facts(there, now)
     write_ingredients(folder, now)
 
