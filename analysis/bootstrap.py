@@ -29,8 +29,7 @@ time. Both are mended here:
 - Functions of several means, such as which of them is largest, are evaluated on draws from the
   multivariate t with this covariance: of a single mean they have the same interval.
 
-Statistics that are no function of means are in `analysis.resampling`. docs/coverage.md has what
-these intervals cover, beside the plain bootstrap.
+docs/coverage.md has what these intervals cover, beside the plain bootstrap.
 
 Shapes: N rows, M columns of means, B draws, K clusters.
 
@@ -156,12 +155,23 @@ def hierarchical_mean(
     value = float(design.weight @ values)
     if not design.varies:
         return Mean(value=value, **facts)
-    deviations = _cluster_deviations(values[:, None], design)
-    stderr = float(np.sqrt(sum(np.square(of_way).sum() for of_way in deviations)))
+    stderr, degrees = mean_error(values, design)
     if stderr <= ALIKE * _scale(frame, column):
         facts["reason"] = "all of them are alike, which tells nothing of the error"
         return Mean(value=value, **facts)
-    return Mean(value=value, stderr=stderr, degrees=_degrees(deviations, design), **facts)
+    return Mean(value=value, stderr=stderr, degrees=degrees, **facts)
+
+
+def mean_error(values: Rows, design: Clusters) -> tuple[float, float]:
+    """Standard error of the weighted mean of rows, and its degrees of freedom.
+
+    Args:
+        values: The rows.
+        design: Their clusters, in which something varies.
+    """
+    deviations = _cluster_deviations(values[:, None], design)
+    variance = sum(float(np.square(of_way).sum()) for of_way in deviations)
+    return math.sqrt(variance), _degrees(deviations, design)
 
 
 def mean_draws(

@@ -13,6 +13,7 @@ Shapes: E environments, H cells, S seeds, B resamples.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -23,7 +24,8 @@ from jaxtyping import Float
 from scipy.stats import t as student
 from tqdm import tqdm
 
-from analysis.bootstrap import hierarchical_mean
+from analysis.bootstrap import Mean, mean_error
+from analysis.clusters import Clusters, clusters
 from core.command_line import run
 from core.outputs import whole_file
 
@@ -61,9 +63,7 @@ WORLDS = (
 )
 CROSSED_WORLDS = (
     World("seeds of an environment, no effect", 0.5, seeds="of an environment"),
-    World(
-        "seeds of an environment, half of the noise", 0.5, seeds="of an environment", of_seeds=0.5
-    ),
+    World("seeds of an environment, half of it", 0.5, seeds="of an environment", of_seeds=0.5),
     World("seeds of an environment, all of it", 0.5, seeds="of an environment", of_seeds=1.0),
     World("seeds of all, no effect", 0.5, seeds="of all"),
     World("seeds of all, half of it", 0.5, seeds="of all", of_seeds=0.5),
@@ -104,17 +104,13 @@ def _noise(world: World, generator: np.random.Generator, shape: tuple[int, ...])
     return generator.standard_normal(shape)
 
 
-def pairs_frame(differences: Study, seeds: Seeds) -> pd.DataFrame:
-    """The study as the frame that `hierarchical_mean` takes."""
-    env, cell, seed = np.indices(differences.shape).reshape(3, -1)
-    names = {
-        "of a run": np.arange(len(seed)),
-        "of an environment": 100 * env + seed,
-        "of all": seed,
-    }
-    columns = {"env": env.astype(str), "cell": cell.astype(str), "seed": names[seeds]}
-    fixed = {"dataset": "simulated", "split": 0, "difference": differences.ravel()}
-    return pd.DataFrame(columns | fixed)
+@cache
+def design(shape: tuple[int, int, int], seeds: Seeds) -> Clusters:
+    """The clusters of a study's differences, one after the other."""
+    env, cell, seed = np.indices(shape).reshape(3, -1)
+    own = {"of a run": np.arange(len(seed)), "of an environment": 100 * env + seed}
+    columns = {"env": env, "cell": cell, "seed": own.get(seeds, seed)}
+    return clusters(pd.DataFrame(columns | {"dataset": "simulated", "split": 0}))
 
 
 def plain(differences: Study, _: Seeds, generator: np.random.Generator) -> Interval:
@@ -137,14 +133,16 @@ def stratified(differences: Study, *_: object) -> Interval:
     return float(cells.mean() - half), float(cells.mean() + half)
 
 
-def over_cells(differences: Study, *_: object) -> Interval:
+def over_cells(differences: Study, _: Seeds, generator: np.random.Generator) -> Interval:
     """Student's t over the means of cells, as if every run had a seed of its own."""
-    return hierarchical_mean(pairs_frame(differences, "of a run")).interval()
+    return ours(differences, "of a run", generator)
 
 
 def ours(differences: Study, seeds: Seeds, _: np.random.Generator) -> Interval:
     """What the project reports."""
-    return hierarchical_mean(pairs_frame(differences, seeds)).interval()
+    stderr, degrees = mean_error(differences.ravel(), design(differences.shape, seeds))
+    value, num = float(differences.mean()), differences.size
+    return Mean(value=value, stderr=stderr, degrees=degrees, num=num).interval()
 
 
 METHODS = {"plain percentiles": plain, "t, cells drawn by environment": stratified, "ours": ours}

@@ -1,6 +1,6 @@
 """Options that the studies share, and the runs that follow from them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -113,6 +113,21 @@ def _shared(config: StudyOptions, kind: type) -> dict[str, object]:
     names = {f.name for f in fields(kind)} & studied
     found = {name: getattr(config, name) for name in names}
     return {name: value for name, value in found.items() if value is not None}
+
+
+def seeds_by_environment(seeds: Sequence[int], envs: Sequence[str]) -> dict[str, tuple[int, ...]]:
+    """The seeds that were asked for in the first environment, as many further ones in the others.
+
+    A seed used in two environments would have the same classifier, hold-out and masks in both, so
+    that what it does in one may be what it does in the other: with seeds of their own,
+    environments are independent draws.
+
+    Example:
+        >>> seeds_by_environment((0, 2), ("ink", "photo"))
+        {'ink': (0, 2), 'photo': (3, 5)}
+    """
+    apart = max(seeds) + 1
+    return {env: tuple(s + i * apart for s in seeds) for i, env in enumerate(envs)}
 
 
 def held_out(config: StudyOptions) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ class LinearStudyConfig(StudyOptions):
     output: str = "runs/linear-study"
     """Folder to create, or to go on in if a study with the same options was interrupted."""
     seeds: tuple[int, ...] = (0, 1)
-    """Seeds; each has its own hold-out, classifier, batches and masks."""
+    """Seeds of the first environment, as many further ones in the others; each has its own
+    hold-out, classifier, batches and masks."""
     batch_size: int = 16
     """Images per training environment and step (the paper takes 32)."""
     head_lr_factor: float = 1.0

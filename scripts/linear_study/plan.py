@@ -8,7 +8,7 @@ from pathlib import Path
 from finetuning.config import TrainConfig, resolve
 from finetuning.sweep import RunConfig
 from scripts.linear_study.config import LinearStudyConfig
-from scripts.study_options import linear, ordinary
+from scripts.study_options import linear, ordinary, seeds_by_environment
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,8 @@ def comparison(config: LinearStudyConfig, envs: Sequence[str]) -> list[Trained]:
     """Ordinary, tangent and linear (1) at every environment, seed and rate."""
     return [
         _with_twins(config, env, seed, rate)
-        for env, seed, rate in product(envs, config.seeds, config.drop_rates)
+        for env, seeds in seeds_by_environment(config.seeds, envs).items()
+        for seed, rate in product(seeds, config.drop_rates)
     ]
 
 

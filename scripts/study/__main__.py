@@ -1,7 +1,7 @@
 r"""The paper's study on any network and data: a verdict on each of its claims, and one PDF.
 
     python -m scripts.study                          # the embedded digits, in minutes
-    python -m scripts.study --protocol mini          # the same in a night
+    python -m scripts.study --protocol mini          # the same in an hour or two
     python -m scripts.study --protocol paper --data PACS --model resnet50 \
         --pretrained resnet50.safetensors --poorer older.safetensors --output runs/pacs
 
@@ -14,14 +14,15 @@ at a study.
 
 ::
 
-    config.yaml     the options
-    ingredients.json  the protocol's values and hashes of images and weights, which stay the same
-    runs/           run folders
-    seconds.json    what runs took that had the machine to themselves
-    records/        ensembles, averages and probes, a record each
-    study/          runs.parquet (one row an evaluated model), ledger.json (every claim with its
-                    verdict), record.json (options, provenance, what failed), figures/
-    study.pdf       the report
+    config.yaml         the options
+    ingredients.json    the protocol's values and hashes of images and weights, which stay the same
+    runs/               run folders
+    seconds.json        what runs took that had the machine to themselves
+    records/            ensembles, averages and probes, a record each
+    failures/           tracebacks of what failed with a defect
+    study/              runs.parquet (one row an evaluated model), ledger.json (every claim with
+                        its verdict), record.json (options, provenance, what failed), figures/
+    study.pdf           the report
 """
 
 import json

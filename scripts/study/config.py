@@ -18,12 +18,13 @@ class StudyConfig(StudyOptions):
     output: str = "runs/study"
     """Folder to create, or to go on in if a study with the same options was interrupted."""
     protocol: Name = "smoke"
-    """How much is run: `smoke` (minutes on the digits), `mini` (a night) or `paper`."""
+    """How much is run: `smoke` (minutes on the digits), `mini` (an hour or two) or `paper`."""
     poorer: str | None = None
     """Weights of the same model that were pretrained less richly than --pretrained, `none` for
     none (default: glyphnet.plain beside glyphnet.rich)."""
     seeds: tuple[int, ...] = ()
-    """Seeds (default: the protocol's)."""
+    """Seeds of the first environment, as many further ones in the others (default: the
+    protocol's)."""
     batch_size: int | None = None
     """Images per training environment and step (default: the protocol's)."""
 

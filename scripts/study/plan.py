@@ -10,7 +10,7 @@ from analysis.runs import DROP_RATE
 from finetuning.config import TrainConfig
 from finetuning.sweep import RunConfig
 from scripts.study.config import StudyConfig, base_run, settled
-from scripts.study_options import held_out, linear, ordinary
+from scripts.study_options import held_out, linear, ordinary, seeds_by_environment
 
 Group = Literal[
     "main", "fast", "size", "scratch", "poorer", "noise", "placement", "tangent", "linear"
@@ -57,25 +57,9 @@ def environments(config: StudyConfig) -> tuple[str, ...]:
 def plan(config: StudyConfig, envs: Sequence[str]) -> list[Planned]:
     """All runs, each with a folder of its own; those that are slow come first."""
     planner = _Planner(config)
-    seeds = seeds_of(config, envs)
+    seeds = seeds_by_environment(settled(config).seeds, envs)
     planned = [one for env in envs for seed in seeds[env] for one in planner.runs(env, seed)]
     return sorted(planned, key=lambda one: one.group != "tangent")
-
-
-def seeds_of(config: StudyConfig, envs: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    """Seeds by environment: those asked for in the first, as many further ones in each other.
-
-    A seed used in two environments would have the same classifier, hold-out and masks in both, so
-    that what it does to one may be what it does to the other: with seeds of their own,
-    environments are independent draws.
-
-    Example:
-        >>> seeds_of(StudyConfig(seeds=(0, 2)), ("ink", "photo"))
-        {'ink': (0, 2), 'photo': (3, 5)}
-    """
-    seeds = settled(config).seeds
-    apart = max(seeds) + 1
-    return {env: tuple(s + i * apart for s in seeds) for i, env in enumerate(envs)}
 
 
 class _Planner:
