@@ -232,8 +232,8 @@ def _both(
     variables: tuple[Rows, Rows, Rows], stratum: Labels, weights: Float[np.ndarray, "B N"]
 ) -> list[Float[np.ndarray, " B"]]:
     x, y, z = (centred_ranks(values, stratum, weights) for values in variables)
-    left = [residual(ranks, z, weights) for ranks in (x, y)]
-    return [correlation(x, y, weights), correlation(*left, weights)]
+    left_x, left_y = (residual(ranks, z, weights) for ranks in (x, y))
+    return [correlation(x, y, weights), correlation(left_x, left_y, weights)]
 
 
 def _p_values(

@@ -61,10 +61,13 @@ def in_settings(
     frame["seed"] += 2 * frame.groupby("env").ngroup()
     parts = [(shared, ["cell", "drop_rate"]), (1 - shared, ["env", "cell", "drop_rate"])]
     parts += [(seeds, ["env", "seed"]), (0.25, ["env", "cell", "drop_rate", "seed"])]
-    groups = [(variance**0.5, frame.groupby(names).ngroup()) for variance, names in parts]
+    groups = [
+        (variance**0.5, frame.groupby(names).ngroup().to_numpy()) for variance, names in parts
+    ]
 
     def variable() -> np.ndarray:
-        return sum(s * generator.normal(size=g.max() + 1)[g] for s, g in groups)
+        drawn = [s * generator.normal(size=g.max() + 1)[g] for s, g in groups]
+        return np.sum(drawn, axis=0)
 
     iid, measure = variable(), variable()
     ood = iid + slope * measure + variable()
