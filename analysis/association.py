@@ -28,9 +28,13 @@ Intervals
     regression. The interval is about settings like these, in these environments.
 
 Settings are taken for exchangeable: a measure that goes with o.o.d. accuracy because both follow
-the dropout rate is associated with it. With no association, in studies of 18 settings with two
-seeds in four environments, p-values below 5 % come in 4 % to 6 % of studies, whether settings act
-alike in all environments or not; permuting single runs has them in up to 50 %.
+the dropout rate is associated with it. Where measure and accuracy have nothing in common, in
+simulated studies of 18 settings with two seeds in four environments, the plain p-value is below
+5 % in 5 % to 6 % of studies, whether settings act alike in all environments or not (single runs,
+permuted within environments, have it in up to half of them). Where all they have in common is the
+i.i.d. accuracy, the partial one is in 6 % to 7 %, and of 6 settings in 10 %: ranks do not tell how
+far i.i.d. accuracies are apart, so that a little of what it explains is left in both. Intervals
+miss 0 in 2 % to 6 %.
 
 All measures together are a family of tests: p-values are adjusted over it by Holm (no false
 discovery) or Benjamini and Hochberg (few of them).
@@ -45,6 +49,8 @@ References:
     | A Nonstochastic Interpretation of Reported Significance Levels (Freedman & Lane, 1983)
     | Permutation Inference for the General Linear Model (Winkler et al., 2014)
     | https://doi.org/10.1016/j.neuroimage.2014.01.060
+    | Covariate-adjusted Spearman's Rank Correlation with Probability-scale Residuals (Liu et al.,
+      2018), on what partial rank correlations leave
     | A Modified Bonferroni Method for Discrete Data (Tarone, 1990), on tests that cannot reach the
       level
 """
@@ -226,8 +232,8 @@ def _both(
     variables: tuple[Rows, Rows, Rows], stratum: Labels, weights: Float[np.ndarray, "B N"]
 ) -> list[Float[np.ndarray, " B"]]:
     x, y, z = (centred_ranks(values, stratum, weights) for values in variables)
-    left = [residual(ranks, z, weights) for ranks in (x, y)]
-    return [correlation(x, y, weights), correlation(*left, weights)]
+    left_x, left_y = (residual(ranks, z, weights) for ranks in (x, y))
+    return [correlation(x, y, weights), correlation(left_x, left_y, weights)]
 
 
 def _p_values(

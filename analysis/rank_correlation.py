@@ -30,8 +30,8 @@ def rank_correlation(
         1.0
     """
     weights = np.ones((1, len(x)))
-    ranks = [centred_ranks(values, strata, weights) for values in (x, y)]
-    return float(correlation(*ranks, weights)[0])
+    ranks_x, ranks_y = (centred_ranks(values, strata, weights) for values in (x, y))
+    return float(correlation(ranks_x, ranks_y, weights)[0])
 
 
 def partial_rank_correlation(
@@ -43,8 +43,8 @@ def partial_rank_correlation(
     """The same after a regression of both ranks on those of a third variable."""
     weights = np.ones((1, len(x)))
     ranks_x, ranks_y, ranks_z = (centred_ranks(values, strata, weights) for values in (x, y, z))
-    left = [residual(ranks, ranks_z, weights) for ranks in (ranks_x, ranks_y)]
-    return float(correlation(*left, weights)[0])
+    left_x, left_y = (residual(ranks, ranks_z, weights) for ranks in (ranks_x, ranks_y))
+    return float(correlation(left_x, left_y, weights)[0])
 
 
 def centred_ranks(

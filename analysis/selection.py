@@ -25,14 +25,18 @@ with y the mean o.o.d. accuracies of fold f, c* and c the choices of the oracle 
 runs that have neither a cell nor a seed with the fold in common. Folds are the pairs of a cell and
 a seed, or seeds where the cell is part of the candidate; seeds go by their rank in an environment,
 as environments may have seeds of their own. The price has no bias for what tuning on the test set
-gains over the rule, both with so many runs; it is below 0 where the rule does better, and 0 on
-average where all candidates are alike. The oracle's own price is 0 by definition.
+gains over the rule, both by the runs outside a fold, which are fewer than all; it is below 0 where
+the rule does better, and 0 on average where all candidates are alike. The oracle's own price is 0
+by definition.
 
 Prices of folds are not independent, as their choices rest on the same runs. Their variance over
 the n folds of a factor is therefore not divided by n but multiplied by :math:`1/n + 1/(n - 1)`,
 the second term for the ratio of runs priced to runs chosen on (Nadeau and Bengio). Variances over
 cells, once for all environments, and over the seeds of every environment are added up, and the
-interval takes Student's t with the degrees of `analysis.bootstrap`.
+interval takes Student's t with the degrees of `analysis.bootstrap`. That is cautious: in simulated
+studies of two to six cells and two or three seeds whose candidates are all alike, it lies above 0
+in at most 4 %, and misses 0 in at most 6 %. Where only cells or only seeds vary, it is for the
+seeds, or the cells, at hand.
 
 Shapes: E environments, K cells, L seeds, C candidates.
 
@@ -176,8 +180,8 @@ def _folds(wide: pd.DataFrame) -> tuple[Accuracies, Float[np.ndarray, "1 E K L 1
 
 def _varying(factor: Int[np.ndarray, " N"], env: Int[np.ndarray, " N"]) -> Int[np.ndarray, " N"]:
     """The factor where every environment has two levels of it; one level for all elsewhere."""
-    fewest = pd.Series(factor).groupby(env).nunique().min()
-    return factor if fewest > 1 else np.zeros_like(factor)
+    varies = all(len(set(factor[env == one])) > 1 for one in np.unique(env))
+    return factor if varies else np.zeros_like(factor)
 
 
 def _others(sums: Float[np.ndarray, "_ E K L _"]) -> Float[np.ndarray, "_ E K L _"]:

@@ -44,7 +44,7 @@ def effects(runs: pd.DataFrame) -> Content:
 def _fits(dataset: str, rows: pd.DataFrame) -> tuple[str, Fits]:
     at_main = in_setting(rows, main_runs(rows), MAIN)
     known = [name for name in FACTORS if has_measure(at_main, name)]
-    varying = [o for o in OUTCOMES if at_main[o].nunique() > 1] or OUTCOMES[-1:]
+    varying = [o for o in OUTCOMES if len(set(at_main[o])) > 1] or OUTCOMES[-1:]
     return dataset, {o: factorial(at_main, outcome=o, factors=known) for o in varying}
 
 

@@ -61,10 +61,13 @@ def in_settings(
     frame["seed"] += 2 * frame.groupby("env").ngroup()
     parts = [(shared, ["cell", "drop_rate"]), (1 - shared, ["env", "cell", "drop_rate"])]
     parts += [(seeds, ["env", "seed"]), (0.25, ["env", "cell", "drop_rate", "seed"])]
-    groups = [(variance**0.5, frame.groupby(names).ngroup()) for variance, names in parts]
+    groups = [
+        (variance**0.5, frame.groupby(names).ngroup().to_numpy()) for variance, names in parts
+    ]
 
     def variable() -> np.ndarray:
-        return sum(s * generator.normal(size=g.max() + 1)[g] for s, g in groups)
+        drawn = [s * generator.normal(size=g.max() + 1)[g] for s, g in groups]
+        return np.sum(drawn, axis=0)
 
     iid, measure = variable(), variable()
     ood = iid + slope * measure + variable()
@@ -86,10 +89,10 @@ def of_nothing(studies: int, **of: float) -> tuple[list[Association], list[Assoc
 
 @pytest.mark.parametrize("shared", [0.0, 1.0])
 def test_p_values_of_nothing_are_uniform(shared: float) -> None:
-    via, idle = of_nothing(4, shared=shared)
+    via, idle = of_nothing(2, shared=shared)
     for p_values in ([a.p_partial for a in via], [a.p_plain for a in idle]):
         assert kstest(p_values, "uniform").pvalue > 0.01
-        assert np.mean(np.array(p_values) <= 0.05) <= 0.125  # 40 coins of 5 %: 97 % of the time
+        assert np.mean(np.array(p_values) <= 0.05) <= 0.15  # 20 coins of 5 %: 98 % of the time
 
 
 @pytest.mark.slow
@@ -105,13 +108,13 @@ def test_tests_and_intervals_of_nothing_err_as_often_as_they_say(of: dict[str, f
             np.mean([p <= 0.05 for p, _ in results]),
             np.mean([not e.low < 0 < e.high for _, e in results]),
         ]
-        assert min(shares) > 0.02 and max(shares) < 0.09
+        assert min(shares) > 0.02 and max(shares) < 0.11
 
 
 def test_what_goes_with_accuracy_over_settings_is_found() -> None:
     found = [
         associations(in_settings(seed, shared=1, slope=1.5), ["measure"], num_resamples=199)[0]
-        for seed in range(6)
+        for seed in range(4)
     ]
     assert np.mean([a.p_partial <= 0.05 for a in found]) > 0.8
     assert np.mean([a.partial.low > 0 for a in found]) > 0.8

@@ -119,14 +119,20 @@ def test_labels_of_seeds_do_not_matter() -> None:
     assert [vars(one) for one in shared[1:]] == [vars(one) for one in own[1:]]
 
 
+def by_rate(frame: pd.DataFrame, where: str, column: str = "ood") -> np.ndarray:
+    """Means at every rate, in their order."""
+    rows = frame.query(where)
+    return rows.pivot_table(index="drop_rate", values=column)[column].to_numpy(np.float64)
+
+
 def test_the_price_is_that_of_choices_on_runs_without_the_cell_and_seed_of_the_fold() -> None:
     frame = alike(1).query("not (env == 'ink' and cell == 'a' and seed == 0)")
     prices: dict[str, list[float]] = {}
-    for (env, cell, seed), fold in frame.groupby(["env", "cell", "seed"]):
-        others = frame[(frame["env"] == env) & (frame["cell"] != cell) & (frame["seed"] != seed)]
-        means, at = others.groupby("drop_rate")[["iid", "ood"]].mean(), fold.set_index("drop_rate")
-        best, picked = at["ood"][means["ood"].idxmax()], at["ood"][means["iid"].idxmax()]
-        prices.setdefault(str(env), []).append(best - picked)
+    for env, cell, seed in frame.groupby(["env", "cell", "seed"]).groups:
+        at = by_rate(frame, f"env == '{env}' and cell == '{cell}' and seed == {seed}")
+        others = f"env == '{env}' and cell != '{cell}' and seed != {seed}"
+        best, picked = (by_rate(frame, others, name).argmax() for name in ("ood", "iid"))
+        prices.setdefault(env, []).append(at[best] - at[picked])
     iid = selections(frame)[1]
     assert_allclose(iid.price.value, np.mean([np.mean(p) for p in prices.values()]))
 
@@ -134,15 +140,13 @@ def test_the_price_is_that_of_choices_on_runs_without_the_cell_and_seed_of_the_f
 def test_intervals_widen_as_folds_share_the_runs_they_are_chosen_on() -> None:
     frame = alike(2).query("seed == 0")
     fixed = selections(frame, fixed=(0.5,))[-1]
-    prices = []
-    for cell in "abcd":
-        by_env = []
-        for _, rows in frame.groupby("env"):
-            means = rows[rows["cell"] != cell].groupby("drop_rate")["ood"].mean()
-            at = rows[rows["cell"] == cell].set_index("drop_rate")["ood"]
-            by_env.append(at[means.idxmax()] - at[0.5])
-        prices.append(np.mean(by_env))
-    half = t.ppf(0.975, 3) * np.std(prices, ddof=1) * (1 / 4 + 1 / 3) ** 0.5
+    prices = np.zeros((4, 4))
+    for i, cell in enumerate("abcd"):
+        for j, env in enumerate(sorted(set(frame["env"]))):
+            at = by_rate(frame, f"env == '{env}' and cell == '{cell}'")
+            others = by_rate(frame, f"env == '{env}' and cell != '{cell}'")
+            prices[i, j] = at[others.argmax()] - at[1]
+    half = t.ppf(0.975, 3) * np.std(prices.mean(1), ddof=1) * (1 / 4 + 1 / 3) ** 0.5
     assert_allclose(fixed.price.high - fixed.price.value, half)
     assert fixed.reason == "over cells, for these seeds"
 
