@@ -112,8 +112,8 @@ PROTOCOLS: dict[Name, Protocol] = {
         placements=("stages", "blocks"),
         placed_rates=(0.5,),
         samples=256,
-        curve_rates=(0.5, DROP_RATE),
-        timed=8,
+        curve_rates=(DROP_RATE,),
+        timed=6,
     ),
     "paper": Protocol(  # 2403.00946, section 3 and appendix A
         cells=_GRID,
