@@ -12,7 +12,7 @@ from scipy.stats import t as student
 
 from analysis.bootstrap import hierarchical_mean, mean_draws
 from analysis.clusters import clusters
-from scripts.coverage import WORLDS, CoverageConfig, World, covered
+from scripts.coverage import CROSSED_WORLDS, WORLDS, CoverageConfig, World, covered
 from tests.analysis.study_data import differing_cells, grid, own_seeds
 
 
@@ -130,7 +130,12 @@ def test_nothing_is_drawn_where_nothing_varies() -> None:
         mean_draws(frame[["difference"]].to_numpy(), clusters(frame))
 
 
-STUDIES = [*((world, (3, 2)) for world in WORLDS), (WORLDS[1], (2, 2)), (WORLDS[1], (6, 3))]
+STUDIES = [
+    *((world, (3, 2)) for world in WORLDS),
+    *((world, (3, 3)) for world in CROSSED_WORLDS),
+    (WORLDS[1], (2, 2)),
+    (WORLDS[1], (6, 3)),
+]
 
 
 @pytest.mark.slow
