@@ -42,7 +42,8 @@ def test_weights_are_rows_that_stand_there_so_often() -> None:
     strata = np.repeat([0, 1], 10)
     times = np.random.default_rng(1).integers(0, 4, 20)
     weights = times[None].astype(np.float64)
-    found = correlation(*(centred_ranks(v, strata, weights) for v in (x, y)), weights)
+    first, second = (centred_ranks(v, strata, weights) for v in (x, y))
+    found = correlation(first, second, weights)
     repeated = rank_correlation(np.repeat(x, times), np.repeat(y, times), np.repeat(strata, times))
     assert_allclose(found[0], repeated)
 
