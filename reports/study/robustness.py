@@ -1,5 +1,7 @@
 """Is a method more robust than its i.i.d. accuracy lets expect, and when is it the best?"""
 
+from collections.abc import Iterator, Sequence
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -42,7 +44,7 @@ def robustness(runs: pd.DataFrame) -> Content:
     return Content(
         plates=plates,
         table={"labels": 2, "header": header, "rows": rows},
-        notes=[*left_out, *sentences(m.reason for one in found for m in one[2].values())],
+        notes=[*left_out, *sentences(_reasons(found))],
     )
 
 
@@ -53,6 +55,12 @@ def _found(dataset: str, rows: pd.DataFrame) -> Found:
     plain = kept[0].rows
     above = {a.name: effective_robustness(a.rows, plain) for a in kept if a.name != PLAIN}
     return dataset, kept, above, choices({arm.name: arm.rows for arm in kept})
+
+
+def _reasons(found: Sequence[Found]) -> Iterator[str]:
+    """What intervals of effective robustness do not cover, or why there is none, by method."""
+    for _, _, above, _ in found:
+        yield from (f"{name}: {mean.reason}" for name, mean in above.items() if mean.reason)
 
 
 def _above(above: dict[str, Mean], name: str) -> str:
@@ -79,6 +87,7 @@ def _drawing(found: Found, part: str) -> Drawing:
     rows = {name: {name: mean.estimate} for name, mean in above.items()}
     forest(right, rows, styles)
     right.set_xlabel("ood accuracy above the line of plain runs")
+    right.locator_params(axis="x", nbins=4)  # they may be small, and their labels long
     legend(figure, marks(styles))
     said = [f"{name} {mean.estimate}" for name, mean in above.items()]
     front = [name for name, choice in best.items() if choice.on_front]
