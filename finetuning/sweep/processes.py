@@ -6,7 +6,6 @@ process to the GPU succeeds any more, whatever the run.
 """
 
 import logging
-import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -22,6 +21,7 @@ from joblib.parallel import ParallelBackendBase
 
 from finetuning.sweep.names import RunConfig
 from finetuning.sweep.running import FAILURES, Job, Outcome
+from finetuning.sweep.tasks import died_twice
 
 _IDLE = 60.0  # seconds after which a process without a run gives its memory back
 
@@ -155,11 +155,5 @@ def gpus_answer() -> bool:
 
 def dead(job: Job, error: Exception) -> Outcome:
     """The outcome of a run whose process has died both times."""
-    codes = re.search(r"exit codes of the workers are .*", str(error))
-    reason = codes[0] if codes else " ".join(str(error).split())
-    return Outcome(
-        Path(job.config.output),
-        0.0,
-        f"its process died twice ({reason:.200}); a process that ends was expected: give it more "
-        "memory, or train on smaller batches",
-    )
+    failure = f"{died_twice(error)}, or train on smaller batches"
+    return Outcome(Path(job.config.output), 0.0, failure)

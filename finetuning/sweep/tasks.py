@@ -162,10 +162,15 @@ def _alone(task: Task[Result]) -> Result:
     try:
         (result,) = joblib.Parallel(n_jobs=2)([joblib.delayed(task)()])
     except BrokenProcessPool as error:
-        codes = re.search(r"exit codes of the workers are .*", str(error))
-        reason = codes[0] if codes else " ".join(str(error).split())
-        return task.failed(
-            f"its process died twice ({reason}); a process that ends was expected: give it more "
-            "memory"
-        )
+        return task.failed(died_twice(error))
     return result  # type: ignore[return-value]
+
+
+def died_twice(error: Exception) -> str:
+    """What to say of a task whose process has died both times."""
+    codes = re.search(r"exit codes of the workers are .*", str(error))
+    reason = codes[0] if codes else " ".join(str(error).split())
+    return (
+        f"its process died twice ({reason:.200}); a process that ends was expected: give it more "
+        "memory"
+    )
