@@ -3,22 +3,15 @@
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import joblib
-import torch
+from tqdm import tqdm
 
 from core.records import Record, new_folder
-from finetuning.sweep.tasks import (
-    FAILURES,
-    LOCKS,
-    attempted,
-    begun_when_free,
-    own_gpu,
-    results,
-)
+from finetuning.sweep import Backend
+from finetuning.sweep.tasks import FAILURES, LOCKS, attempted, begun_when_free, own_gpu
 from probes.partial import PartialResults
 
 RECORDS = "records"
@@ -35,14 +28,12 @@ class Job:
         measure: Makes it.
         options: What `measure` is called with.
         checkpoints: The runs that it is of.
-        threads: Threads that it may compute with; None for those that the process has.
     """
 
     folder: Path
     measure: Callable[..., Record]
     options: tuple[Any, ...]
     checkpoints: tuple[str, ...]
-    threads: int | None = None
 
     @property
     def kind(self) -> str:
@@ -74,13 +65,11 @@ class Job:
         names = sorted(Path(c).name for c in self.checkpoints)
         return found if found is not None and sorted(runs_of(found)) == names else None
 
-    def __call__(self) -> str:
-        """Make the record; why there is none, empty where there is one."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+    def __call__(self) -> "Attempt":
+        """Make the record."""
         report = self.study / FAILURES / f"{self.kind}-{self.folder.name}.txt"
         with begun_when_free(self.lock), own_gpu(self.study):
-            return attempted(self._make, report)[1]
+            return Attempt(self.name, attempted(self._make, report)[1])
 
     def _make(self) -> None:
         if self.record() is not None:  # by the last process of a killed call
@@ -92,9 +81,22 @@ class Job:
             record.write(folder)
         PartialResults.beside(self.folder).remove()
 
-    def failed(self, reason: str) -> str:
+    def failed(self, reason: str) -> "Attempt":
         """What a call returns that did not end."""
-        return reason
+        return Attempt(self.name, reason)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """How a job ended.
+
+    Attributes:
+        name: Of the job.
+        failure: Why there is no record, empty where there is one.
+    """
+
+    name: str
+    failure: str
 
 
 def runs_of(record: Record) -> list[str]:
@@ -108,8 +110,8 @@ def folder_of(output: str | Path, kind: str, name: str) -> Path:
     return Path(output) / RECORDS / kind / name
 
 
-def made(jobs: Sequence[Job]) -> dict[str, str]:
-    """Measure what no earlier call has, on joblib's backend.
+def made(jobs: Sequence[Job], backend: Backend) -> dict[str, str]:
+    """Measure what no earlier call has.
 
     A measurement that its run does not allow (weights that did not move, too few images of a
     class), that fails with a defect, or whose process dies, does not stop the others.
@@ -121,15 +123,12 @@ def made(jobs: Sequence[Job]) -> dict[str, str]:
         InputError: If a record is damaged.
     """
     waiting = [job for job in jobs if job.record() is None]
-    num = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
-    threads = max(1, joblib.cpu_count() // num) if num > 1 else None  # else this process's own
-    for job in waiting:
-        job.lock.parent.mkdir(parents=True, exist_ok=True)
-    reasons = {
-        job.folder: reason
-        for job, reason in results([replace(job, threads=threads) for job in waiting], num)
-    }
-    failed = {job.name: reasons[job.folder] for job in waiting if reasons[job.folder]}
+    if not waiting:
+        return {}
+    waiting[0].lock.parent.mkdir(parents=True, exist_ok=True)
+    attempts = tqdm(backend.results(waiting), "measuring", len(waiting), unit="record")
+    reasons = {attempt.name: attempt.failure for attempt in attempts}
+    failed = {job.name: reasons[job.name] for job in waiting if reasons[job.name]}
     for name, reason in failed.items():
         log.warning("%s: %s", name, reason)
     return failed

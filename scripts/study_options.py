@@ -17,6 +17,7 @@ from core.options import DataOptions, ModelOptions
 from finetuning.config import TrainConfig
 from finetuning.linear.config import LinearConfig
 from finetuning.shared import shared_domains
+from finetuning.sweep import Backend, Processes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +53,8 @@ class StudyOptions(ModelOptions, DataOptions):
     linear_layers: tuple[str, ...] = ()
     """Layers that the linear model (1) reads (default: the last three residual blocks)."""
     jobs: int = 0
-    """Runs at a time (default: one a GPU, one on a GPU that --device names, or else one a
-    core)."""
+    """Runs and measurements at a time (default: one a GPU, one on a GPU that --device names, or
+    else one a core)."""
     memory: str = "2GB"
     """Budget of every probe for weights, activations, gradients and kernels."""
     cache: str | None = None
@@ -167,10 +168,10 @@ def check_layers(config: StudyOptions) -> None:
         chosen_layers(model, config.linear_layers)
 
 
-def report_on_this_machine(study: Callable[[Options], Path], config: Options) -> None:
+def report_on_this_machine(study: Callable[[Options, Backend], Path], config: Options) -> None:
     """Run a study on this machine's GPUs or cores, and print where its report is."""
-    with joblib.parallel_config("loky", n_jobs=config.jobs or jobs_on(config.device)):
-        pdf = study(config)
+    with Processes(config.jobs or jobs_on(config.device)) as backend:
+        pdf = study(config, backend)
     print(f"report: {pdf}")
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from analysis.bootstrap import hierarchical_mean
-from analysis.claims.requirement import Judgement, Requirement, joined, noted, required
+from analysis.claims.requirement import Judgement, Requirement, distinct, noted, required
 from analysis.claims.rows import (
     MAIN,
     ON,
@@ -28,15 +28,15 @@ Find = Callable[[str, pd.DataFrame], Sequence[Requirement]]
 def on_each(
     groups: Iterable[tuple[str, pd.DataFrame]],
     find: Find,
-    note: str = "",
+    notes: Sequence[str] = (),
 ) -> Judgement:
-    """The requirements of every group, such as a data set; the note says which have none, and why.
+    """The requirements of every group, such as a data set; a note says which have none, and why.
 
     Args:
         groups: Name and rows of each.
         find: From a name and rows to its requirements. Raises an `InputError` that says what is
             missing where they cannot be judged.
-        note: What else to say.
+        notes: What else to say.
 
     Raises:
         InputError: If no group has requirements, with the reasons of all.
@@ -50,18 +50,17 @@ def on_each(
             reasons.append(f"{name}: {error}")
     if not found:
         raise InputError("; ".join(reasons))
-    return Judgement(
-        requirements=found, note=joined(note, *(f"left out {reason}" for reason in reasons))
-    )
+    notes = distinct(*notes, *(f"left out {reason}" for reason in reasons))
+    return Judgement(requirements=found, notes=notes)
 
 
 def on_main(runs: pd.DataFrame, find: Find) -> Judgement:
-    """The requirements of every data set in its main setting, which the note tells from others."""
+    """The requirements of every data set in its main setting, which a note tells from others."""
     main = main_runs(runs)
     return on_each(datasets(main), find, chosen(runs, main))
 
 
-def chosen(runs: pd.DataFrame, main: pd.DataFrame) -> str:
+def chosen(runs: pd.DataFrame, main: pd.DataFrame) -> list[str]:
     """The main setting of every data set that has several, and who lacks it."""
     usual = pretrained_runs(runs).query("head_lr_factor == 1")
     candidates = usual.loc[usual["method"].isin(SINGLE), :]
@@ -74,7 +73,7 @@ def chosen(runs: pd.DataFrame, main: pd.DataFrame) -> str:
         absent = sorted(set(others["env"]) - set(rows["env"]))
         if absent:
             notes.append(f"{name} without {', '.join(absent)}, which lacks that setting")
-    return "; ".join(notes)
+    return notes
 
 
 def requirement(

@@ -7,6 +7,7 @@ which verdicts stand after that.
 
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -22,7 +23,7 @@ from analysis.claims.requirement import (
     NOT_TESTED,
     SUPPORTED,
     Judgement,
-    joined,
+    distinct,
 )
 from analysis.equivalence import ALPHA, MARGIN
 from analysis.estimates import DASH, Estimate
@@ -36,6 +37,9 @@ CLAIMS: tuple[Claim, ...] = tuple(
 )
 COLUMNS = ("claim", "verdict", "estimate [95 %]", "p (Holm)", "paper", "what decided")
 WIDTHS = (5, 13, 28, 8, 30, 44)
+GAP, BETWEEN = "  ", "; "
+HARDLY = 0.5  # of the best i.i.d. accuracy from the same weights and as many images
+SHARED = 3  # claims with the same note, which is then said once for all
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,14 +49,16 @@ class Entry:
     Attributes:
         claim: The declaration.
         judgement: Its requirements; None where it was not tested.
-        reason: Why it was not tested, or what was left out and what its intervals do not cover.
+        missing: Why it was not tested; empty where it was.
+        notes: What was left out, what the intervals do not cover, and models that hardly learned.
         adjusted: p-value of the verdict, adjusted by Holm over the claims tested; NaN for none.
         runs: Names of the runs that it rests on.
     """
 
     claim: Claim
     judgement: Judgement | None
-    reason: str
+    missing: str = ""
+    notes: tuple[str, ...] = ()
     adjusted: float = math.nan
     runs: tuple[str, ...] = ()
 
@@ -70,7 +76,12 @@ class Entry:
     @property
     def deciding(self) -> str:
         """What that number is of, or why there is none."""
-        return self.reason if self.judgement is None else self.judgement.deciding.name
+        return self.missing if self.judgement is None else self.judgement.deciding.name
+
+    @property
+    def reason(self) -> str:
+        """Why it was not tested, or all notes."""
+        return self.missing or BETWEEN.join(self.notes)
 
     @property
     def stands(self) -> bool:
@@ -93,7 +104,7 @@ def ledger(runs: pd.DataFrame, claims: Sequence[Claim] = CLAIMS) -> list[Entry]:
         else Entry(
             claim=entry.claim,
             judgement=entry.judgement,
-            reason=entry.reason,
+            notes=distinct(*entry.notes, hardly_learned(runs, entry.judgement)),
             adjusted=float(next(adjusted)),
             runs=_names(runs, entry.judgement),
         )
@@ -115,7 +126,7 @@ def document(entries: Sequence[Entry]) -> dict[str, Any]:
 
 def table(entries: Sequence[Entry]) -> str:
     """The ledger as text; a star marks verdicts that stand after Holm's adjustment."""
-    lines = _cells(COLUMNS)
+    lines, shared = _cells(COLUMNS), shared_notes(entries)
     for entry in entries:
         known = entry.judgement is not None
         lines += _cells(
@@ -125,23 +136,60 @@ def table(entries: Sequence[Entry]) -> str:
                 str(entry.estimate) if known else DASH,
                 f"{entry.adjusted:.3f}" if known else DASH,
                 entry.claim.paper,
-                joined(entry.deciding, entry.reason),
+                BETWEEN.join([entry.deciding, *cited(entry, shared)]),
             )
         )
-    return "\n".join(lines)
+    below = [f"Note {number}: {note}." for number, note in enumerate(shared, 1)]
+    wide = sum(WIDTHS) + len(GAP) * (len(WIDTHS) - 1)
+    return "\n".join([*lines, *(line for note in below for line in textwrap.wrap(note, wide))])
+
+
+def shared_notes(entries: Sequence[Entry]) -> list[str]:
+    """Notes that several claims share, in their order."""
+    counts = Counter(note for entry in entries for note in entry.notes)
+    return [note for note, count in counts.items() if count >= SHARED]
+
+
+def cited(entry: Entry, shared: Sequence[str]) -> list[str]:
+    """The notes of a claim; those that others share by their numbers, last."""
+    own = [note for note in entry.notes if note not in shared]
+    return [*own, *(f"note {i}" for i, note in enumerate(shared, 1) if note in entry.notes)]
+
+
+def hardly_learned(runs: pd.DataFrame, judgement: Judgement) -> str:
+    """How many of the models that a claim rests on are far from what training can reach.
+
+    A difference from models that did not learn says little of what the claim is about, unless it
+    is about that.
+    """
+    alike = ["dataset", "env", "pretrained", "from_scratch", "train_size"]
+    best = runs.groupby(alike, dropna=False)["iid"].transform("max")
+    models = runs.assign(share=runs["iid"] / best).loc[_rows(judgement), :]
+    models = models.sort_values("share").drop_duplicates(["run", "method", "env", "cell", "seed"])
+    num = int((models["share"] < HARDLY).sum())
+    if not num:
+        return ""
+    worst = models.iloc[0]
+    return (
+        f"{num} of {len(models)} models have less than half of the best i.i.d. accuracy from the "
+        f"same weights and as many images, such as {worst['run']} with {worst['iid']:.3f}"
+    )
 
 
 def _judged(claim: Claim, runs: pd.DataFrame) -> Entry:
     try:
         judgement = claim.judge(runs)
     except InputError as error:
-        return Entry(claim=claim, judgement=None, reason=f"{error}; needed: {claim.needs}")
-    return Entry(claim=claim, judgement=judgement, reason=judgement.said)
+        return Entry(claim=claim, judgement=None, missing=f"{error}; needed: {claim.needs}")
+    return Entry(claim=claim, judgement=judgement, notes=judgement.said)
 
 
 def _names(runs: pd.DataFrame, judgement: Judgement) -> tuple[str, ...]:
-    rows = sorted({row for r in judgement.requirements for row in r.rows})
-    return tuple(dict.fromkeys(runs.loc[rows, "run"].tolist()))
+    return tuple(dict.fromkeys(runs.loc[_rows(judgement), "run"].tolist()))
+
+
+def _rows(judgement: Judgement) -> list[int]:
+    return sorted({row for r in judgement.requirements for row in r.rows})
 
 
 def _json(entry: Entry) -> dict[str, Any]:
@@ -176,6 +224,6 @@ def _cells(texts: Sequence[str]) -> list[str]:
     height = max(map(len, wrapped))
     padded = [cell + [""] * (height - len(cell)) for cell in wrapped]
     return [
-        "  ".join(part.ljust(w) for part, w in zip(parts, WIDTHS, strict=True)).rstrip()
+        GAP.join(part.ljust(w) for part, w in zip(parts, WIDTHS, strict=True)).rstrip()
         for parts in zip(*padded, strict=True)
     ]

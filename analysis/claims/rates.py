@@ -19,7 +19,7 @@ from analysis.claims.judging import (
     on_main,
     requirement,
 )
-from analysis.claims.requirement import ALL_ABOVE, Judgement, Requirement, joined
+from analysis.claims.requirement import ALL_ABOVE, Judgement, Requirement, distinct
 from analysis.claims.rows import (
     SINGLE,
     contrast,
@@ -67,10 +67,10 @@ def falls_with_size(runs: pd.DataFrame) -> Judgement:
         except InputError as error:
             reasons.append(f"left out {name}: {error}")
     wide = [sizes for sizes in found if np.ptp(sizes.logs) >= math.log(LEAST_RATIO)]
-    note = joined(*reasons, _between(found), *(b.note for s in wide for b in s.best))
+    notes = distinct(*reasons, _between(found), *(b.note for s in wide for b in s.best))
     if not wide:
         least = f"no data set has sizes x steps that differ {LEAST_RATIO} times"
-        raise InputError(joined(least, note))
+        raise InputError("; ".join((least, *notes)))
     slope = float(_slopes([(s.logs, np.array([[b.value for b in s.best]])) for s in wide])[0])
     draws = _slopes([(s.logs, np.stack([b.draws for b in s.best], axis=1)) for s in wide])
     names = ", ".join(f"{s.name} at {len(s.best)} sizes" for s in wide)
@@ -84,7 +84,7 @@ def falls_with_size(runs: pd.DataFrame) -> Judgement:
                 rows=tuple(sorted(row for s in wide for b in s.best for row in b.rows)),
             )
         ],
-        note=note,
+        notes=notes,
     )
 
 
@@ -108,7 +108,7 @@ def _best_is_large(name: str, rows: pd.DataFrame) -> list[Requirement]:
             support=support,
             against=against,
             rows=tuple(best.rows),
-            note=best.note,
+            notes=distinct(best.note),
         )
     ]
 

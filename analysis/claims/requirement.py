@@ -49,7 +49,7 @@ class Requirement:
         support: p-value in support of the requirement, significant at 5 %; 1 without interval.
         against: p-value against it, significant at 5 %.
         rows: Labels of the runs it rests on.
-        note: What the interval does not cover, or why there is none.
+        notes: What the interval does not cover, or why there is none.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Requirement:
     support: float
     against: float
     rows: tuple[int, ...]
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +68,13 @@ class Judgement:
         requirements: All of them.
         needed: How many have to hold; all where None.
         refuting: How many have to be refuted; one is enough unless said.
-        note: What was left out.
+        notes: What was left out.
     """
 
     requirements: Sequence[Requirement]
     needed: int | None = None
     refuting: int = 1
-    note: str = ""
+    notes: tuple[str, ...] = ()
 
     @property
     def holding(self) -> int:
@@ -107,9 +107,9 @@ class Judgement:
         return self.requirements[p_values.index(decisive)]
 
     @property
-    def said(self) -> str:
+    def said(self) -> tuple[str, ...]:
         """What was left out and what the intervals do not cover, each once."""
-        return joined(self.note, *(r.note for r in self.requirements))
+        return distinct(*self.notes, *(note for r in self.requirements for note in r.notes))
 
 
 def required(
@@ -139,7 +139,7 @@ def required(
         support=min(1.0, sides * max(inside)),
         against=min(1.0, 2 * min(outside)),
         rows=tuple(rows),
-        note=mean.reason,
+        notes=distinct(mean.reason),
     )
 
 
@@ -151,30 +151,30 @@ def undecided(name: str, mean: Mean, rows: Sequence[int]) -> Requirement:
         support=1.0,
         against=1.0,
         rows=tuple(rows),
-        note=mean.reason,
+        notes=distinct(mean.reason),
     )
 
 
 def most_of(found: Judgement, needed: int) -> Judgement:
     """The same requirements, of which so many have to hold, or to be refuted."""
     num = len(found.requirements)
-    note = joined(f"{needed} of {num} decide" if needed < num else "", found.note)
-    return replace(found, needed=needed, refuting=needed, note=note)
+    notes = distinct(f"{needed} of {num} decide" if needed < num else "", *found.notes)
+    return replace(found, needed=needed, refuting=needed, notes=notes)
 
 
 def noted(found: Requirement, *notes: str) -> Requirement:
     """The same requirement with more to say."""
-    return replace(found, note=joined(found.note, *notes))
+    return replace(found, notes=distinct(*found.notes, *notes))
 
 
-def joined(*notes: str) -> str:
+def distinct(*notes: str) -> tuple[str, ...]:
     """Notes that say something, each once.
 
     Example:
-        >>> joined("one cell", "", "one cell", "2 runs without a partner")
-        'one cell; 2 runs without a partner'
+        >>> distinct("one cell", "", "one cell", "2 runs without a partner")
+        ('one cell', '2 runs without a partner')
     """
-    return "; ".join(dict.fromkeys(note for note in notes if note))
+    return tuple(dict.fromkeys(note for note in notes if note))
 
 
 def conjunction(p_values: Sequence[float], needed: int) -> float:

@@ -1,111 +1,104 @@
-"""Where the runs of a sweep are made: in processes of this machine, or of a cluster.
+"""Where the tasks of a sweep or a study are done: in processes of this machine, or of a cluster.
 
-| backend | processes | threads a run |
+| backend | processes | threads a task |
 |---|---|---|
-| loky | of this machine, at most one a core (`processes.py`) | its share of the cores |
+| `Here` | this very one | those that it has |
+| loky (`processes.py`) | of this machine, at most one a core | its share of the cores |
 | dask, ray | of the cluster's workers | one: a worker is a core |
-| slurm (submitit) | a task of a job array each | those of the task |
+| slurm (submitit) | a task of a job array each (`slurm.py`) | those of the task |
 
-With all of them a run whose process dies stops no other. Dask's and ray's processes are theirs to
-replace: one whose GPU has failed goes on failing runs until its worker is started again.
+With all but the first, a task whose process dies stops no other. Dask's and ray's processes are
+theirs to replace: one whose GPU has failed goes on failing until its worker is started again.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib import import_module
-from pathlib import Path
 from types import ModuleType
 from typing import Protocol, cast, runtime_checkable
 
 import joblib
-from joblib.parallel import BACKENDS, ParallelBackendBase, get_active_backend
+from joblib.parallel import ParallelBackendBase, get_active_backend
 
 from core.errors import InputError
-from finetuning.sweep.names import RunConfig
-from finetuning.sweep.processes import Processes, dead
-from finetuning.sweep.running import Job, Outcome
+from finetuning.sweep.tasks import Placed, Result, Task, died_twice, has_begun
 
 
 @runtime_checkable
 class Backend(Protocol):
-    """Makes runs, as many at a time as `jobs`, in the order given."""
+    """Does tasks, as many at a time as `jobs`, in the order given."""
 
     jobs: int
 
-    def outcomes(self, configs: Sequence[RunConfig], root: Path) -> Iterator[Outcome]:
-        """The outcome of every run, the first to end first."""
+    def results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
+        """The result of every task, the first to end first."""
         ...
 
 
-class Joblib:
-    """The backend that `joblib.parallel_config` sets.
+class Here:
+    """This very process, whose fate tasks share; one after the other."""
 
-    Where that is one job on this machine, runs are made in this very process, one after the other,
-    and share its fate; `Processes(1)` gives them one of their own, as the command does.
+    jobs = 1
+
+    def results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
+        """See `Backend`."""
+        return (task() for task in tasks)
+
+
+class Cluster:
+    """The workers of the backend that `joblib.parallel_config` sets.
 
     Args:
-        deaths: What a cluster raises when a worker has died in the midst of a run.
+        deaths: What it raises when a worker has died in the midst of a task.
 
     Attributes:
-        jobs: Runs at a time: on this machine no more than it has cores.
-
-    Raises:
-        InputError: If it has threads where processes are needed.
+        jobs: Tasks at a time.
     """
 
     def __init__(self, *deaths: type[Exception]) -> None:
-        backend = cast(ParallelBackendBase, get_active_backend()[0])
-        if type(backend) is BACKENDS["threading"]:
-            raise InputError(
-                f"joblib is set to {type(backend).__name__}, which shares a process between runs; "
-                "every run draws from its process's random numbers: choose loky, dask or ray"
-            )
         self.deaths = deaths
+        backend = cast(ParallelBackendBase, get_active_backend()[0])
         self.streams = backend.supports_return_generator
-        self.is_local = type(backend) is BACKENDS["loky"]
-        jobs = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
-        self.jobs = min(jobs, joblib.cpu_count()) if self.is_local else jobs
+        self.jobs = joblib.effective_n_jobs(joblib.Parallel().n_jobs)
 
-    def outcomes(self, configs: Sequence[RunConfig], root: Path) -> Iterator[Outcome]:
-        """See `Backend`."""
-        if not self.is_local:
-            return self._of_cluster([Job(config, root, 1) for config in configs])
-        if self.jobs > 1:
-            return Processes(self.jobs).outcomes(configs, root)
-        return (Job(config, root)() for config in configs)
-
-    def _of_cluster(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        """A run whose worker dies is tried once more, with no other beside it."""
-        left = {Path(job.config.output): job for job in jobs}
+    def results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
+        """A task whose worker dies is tried once more, with no other beside it."""
+        left = dict(enumerate(tasks))
         try:
-            for outcome in self._outcomes(jobs):
-                del left[outcome.folder]
-                yield outcome
+            for number, result in self._numbered(dict(left)):
+                del left[number]
+                yield result
         except self.deaths as error:
-            suspects = {folder: job for folder, job in left.items() if job.has_begun}
+            suspects = [number for number, task in left.items() if has_begun(task.lock)]
             if not suspects:
                 reason = " ".join(str(error).split())
                 raise InputError(
-                    f"a worker died before it had begun a run ({reason:.200}); workers with this "
+                    f"a worker died before it had begun a task ({reason:.200}); workers with this "
                     "package and the folder of the runs were expected: see the worker's log"
                 ) from error
-            for folder in suspects:
-                yield self._alone(left.pop(folder))
-            yield from self._of_cluster(list(left.values()))
+            for number in suspects:
+                yield self._alone(left.pop(number))
+            yield from self.results(list(left.values()))
 
-    def _alone(self, job: Job) -> Outcome:
+    def _alone(self, task: Task[Result]) -> Result:
         try:
-            (outcome,) = self._outcomes([job])
+            ((_, result),) = self._numbered({0: task})
         except self.deaths as error:
-            return dead(job, error)
-        return outcome
+            return task.failed(died_twice(error))
+        return result
 
-    def _outcomes(self, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def _numbered(self, tasks: Mapping[int, Task[Result]]) -> Iterator[tuple[int, Result]]:
         parallel = joblib.Parallel(
             n_jobs=max(2, self.jobs),  # a single one would be this process
             return_as="generator_unordered" if self.streams else "list",
             batch_size=1,  # type: ignore[arg-type] - its annotation knows "auto" alone
         )
-        yield from cast(Iterator[Outcome], parallel(joblib.delayed(job)() for job in jobs))
+        placed = [(number, Placed(task, threads=1)) for number, task in tasks.items()]
+        results = parallel(joblib.delayed(_with_number)(*item) for item in placed)
+        yield from cast(Iterator[tuple[int, Result]], results)
+
+
+def _with_number(number: int, placed: Placed[Result]) -> tuple[int, Result]:
+    return number, placed()
 
 
 def extra(module: str, name: str) -> ModuleType:

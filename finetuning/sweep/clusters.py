@@ -8,7 +8,7 @@ import joblib
 import torch
 
 from core.errors import InputError
-from finetuning.sweep.backends import Backend, Joblib, extra
+from finetuning.sweep.backends import Backend, Cluster, extra
 from finetuning.sweep.config import SweepConfig
 from finetuning.sweep.processes import Processes
 from finetuning.sweep.slurm import Slurm
@@ -29,7 +29,8 @@ def backend_of(config: SweepConfig) -> Generator[Backend]:
         return
     jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
     if config.backend == "loky":
-        yield Processes(min(jobs, joblib.cpu_count()))
+        with Processes(jobs) as processes:
+            yield processes
         return
     with ExitStack() as stack:
         if config.backend == "dask":
@@ -39,7 +40,7 @@ def backend_of(config: SweepConfig) -> Generator[Backend]:
             jobs = stack.enter_context(_ray(config.scheduler, config.jobs, jobs))
             deaths = (extra("ray.exceptions", "ray").RayError,)
         stack.enter_context(joblib.parallel_config(config.backend, n_jobs=jobs))
-        yield Joblib(*deaths)
+        yield Cluster(*deaths)
 
 
 @contextmanager

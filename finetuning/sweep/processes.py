@@ -1,8 +1,8 @@
-"""Processes of this machine that make runs, each of which may die without taking another with it.
+"""Processes of this machine that do tasks, each of which may die without taking another with it.
 
-A process makes one run after the other, so that it reads images and pretrained weights once. It
+A process does one task after the other, so that it reads images and pretrained weights once. It
 is replaced when it has died, and when its GPU has: after an error in a kernel, no call of that
-process to the GPU succeeds any more, whatever the run.
+process to the GPU succeeds any more, whatever the task.
 """
 
 import logging
@@ -12,112 +12,140 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Generic
 
 import joblib
 import torch
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.parallel import ParallelBackendBase
 
-from finetuning.sweep.names import RunConfig
-from finetuning.sweep.running import FAILURES, Job, Outcome
-from finetuning.sweep.tasks import died_twice
+from core.errors import InputError
+from finetuning.sweep.tasks import FAILURES, Placed, Result, Task, died_twice
 
-_IDLE = 60.0  # seconds after which a process without a run gives its memory back
+_IDLE = 300.0  # seconds after which a process without a task gives its memory back
 
 
 class Processes:
-    """A backend (`finetuning.sweep.backends.Backend`) of so many processes.
+    """A backend (`finetuning.sweep.backends.Backend`) of so many processes, for a block.
 
-    Every run has its share of the cores, and no more threads than this process computes with.
+    They stay from one call of `results` to the next. Every task has its share of the cores, and
+    no more threads than this process computes with.
 
     Args:
-        jobs: Runs at a time.
+        jobs: Tasks at a time; as many as there are cores at most.
+
+    Raises:
+        InputError: If there are none.
     """
 
     def __init__(self, jobs: int) -> None:
-        self.jobs = jobs
-        self.threads = max(1, min(torch.get_num_threads(), joblib.cpu_count() // jobs))
+        if jobs < 1:
+            raise InputError(f"there are {jobs} processes; at least 1 was expected")
+        self.jobs = min(jobs, joblib.cpu_count())
+        self.threads = max(1, min(torch.get_num_threads(), joblib.cpu_count() // self.jobs))
+        self._stack, self._idle = ExitStack(), list[_Process]()
 
-    def outcomes(self, configs: Sequence[RunConfig], root: Path) -> Iterator[Outcome]:
-        """Outcomes, the first to end first; those whose process died come last.
+    def __enter__(self) -> "Processes":
+        return self
 
-        They are tried once more, with no other run beside them.
+    def __exit__(self, *error: object) -> None:
+        self._idle.clear()
+        self._stack.__exit__(*error)  # type: ignore[arg-type]
+
+    def results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
+        """Results, the first to end first; those whose process died come last.
+
+        They are tried once more, when all other processes have given their memory back.
         """
         died = []
-        for job, ended in self._results([Job(c, root, self.threads) for c in configs], self.jobs):
-            if isinstance(ended, Outcome):
-                yield ended
+        for task, ended in self._ended(tasks, self.jobs):
+            if isinstance(ended, BrokenProcessPool):
+                died.append(task)
             else:
-                died.append(job)
-        for job in died:
-            ((_, ended),) = self._results([job], 1)
-            yield ended if isinstance(ended, Outcome) else dead(job, ended)
+                yield ended
+        for process in self._idle if died else ():
+            process.replace()
+        for task in died:
+            ((_, ended),) = self._ended([task], 1)
+            if isinstance(ended, BrokenProcessPool):
+                yield task.failed(died_twice(ended))
+            else:
+                yield ended
 
-    def _results(
-        self, jobs: Sequence[Job], num: int
-    ) -> Iterator[tuple[Job, Outcome | BrokenProcessPool]]:
-        """Every job with its outcome, or with how its process died."""
-        waiting, running = deque(jobs), dict[Future, tuple[_Process, Job]]()
-        with ExitStack() as stack:
-            idle = [stack.enter_context(_Process(self.threads)) for _ in jobs[:num]]
+    def _ended(
+        self, tasks: Sequence[Task[Result]], num: int
+    ) -> Iterator[tuple[Task[Result], Result | BrokenProcessPool]]:
+        """Every task with its result, or with how its process died."""
+        waiting, running = deque(tasks), dict[Future, tuple[_Process, Task[Result]]]()
+        try:
             while waiting or running:
-                while waiting and idle:
-                    process, job = idle.pop(), waiting.popleft()
-                    running[process.begin(job)] = (process, job)
+                while waiting and len(running) < num:
+                    process, task = self._process(), waiting.popleft()
+                    running[process.begin(Placed(task, self.threads))] = (process, task)
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    process, job = running.pop(future)
-                    idle.append(process)
-                    yield job, process.ended(future)
+                    process, task = running.pop(future)
+                    self._idle.append(process)
+                    yield task, process.ended(future)
+        finally:
+            for process, _ in running.values():  # nobody asks for the rest
+                process.replace()
+                self._idle.append(process)
+
+    def _process(self) -> "_Process":
+        if self._idle:
+            return self._idle.pop()
+        return self._stack.enter_context(_Process(self.threads))
 
 
 @dataclass(frozen=True)
-class _Made:
-    """An outcome, and whether the process that made it can make another one."""
+class _Done(Generic[Result]):
+    """A result, and whether the process that it is of can do another task."""
 
-    outcome: Outcome
+    result: Result
     can_go_on: bool
 
 
 class _Process:
-    """A process that is there when a run is begun, whatever became of the one before."""
+    """A process that is there when a task is begun, whatever became of the one before."""
 
     def __init__(self, threads: int) -> None:
-        self.limits = dict.fromkeys(ParallelBackendBase.MAX_NUM_THREADS_VARS, str(threads))
+        limits = dict.fromkeys(ParallelBackendBase.MAX_NUM_THREADS_VARS, str(threads))
+        self.env = limits | {"TQDM_DISABLE": "1"}  # bars of several would be mixed
         self.pool = self._pool()
 
     def _pool(self) -> ProcessPoolExecutor:
         level = logging.getLogger().getEffectiveLevel()
         return ProcessPoolExecutor(
-            max_workers=1, timeout=_IDLE, initializer=_tell, initargs=(level,), env=self.limits
+            max_workers=1, timeout=_IDLE, initializer=_tell, initargs=(level,), env=self.env
         )
 
     def __enter__(self) -> "_Process":
         return self
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
-        self.pool.shutdown(kill_workers=error is not None)  # then it may be in the midst of a run
+        self.pool.shutdown(kill_workers=error is not None)  # then it may be in the midst of one
 
-    def begin(self, job: Job) -> Future:
-        """Make a run."""
+    def begin(self, placed: Placed) -> Future:
+        """Do a task."""
         try:
-            return self.pool.submit(_made, job)
+            return self.pool.submit(_done, placed)
         except BrokenProcessPool:  # it died while it had nothing to do
-            self._replace()
-            return self.pool.submit(_made, job)
+            self.replace()
+            return self.pool.submit(_done, placed)
 
-    def ended(self, future: Future) -> Outcome | BrokenProcessPool:
-        """How the run ended, or the process."""
+    def ended(self, future: Future[_Done[Result]]) -> Result | BrokenProcessPool:
+        """How the task ended, or the process."""
         try:
-            made: _Made = future.result()
+            done = future.result()
         except BrokenProcessPool as error:
-            self._replace()
+            self.replace()
             return error
-        if not made.can_go_on:
-            self._replace()
-        return made.outcome
+        if not done.can_go_on:
+            self.replace()
+        return done.result
 
-    def _replace(self) -> None:
+    def replace(self) -> None:
+        """End it, whatever it is at, and have another one in its place."""
         self.pool.shutdown(kill_workers=True)
         self.pool = self._pool()
 
@@ -127,16 +155,16 @@ def _tell(level: int) -> None:
     logging.basicConfig(level=level, format="%(message)s")
 
 
-def _made(job: Job) -> _Made:
+def _done(placed: Placed[Result]) -> _Done[Result]:
     try:
-        outcome = job()
+        result = placed()
     except RuntimeError as error:  # a GPU that has failed can fail to be left, too
         if gpus_answer():
             raise
         reason = " ".join(str(error).split())
         lost = f"its GPU failed ({reason:.200}); one that computes was expected: see '{FAILURES}'"
-        return _Made(Outcome(Path(job.config.output), 0.0, lost), can_go_on=False)
-    return _Made(outcome, can_go_on=not outcome.failure or gpus_answer())
+        return _Done(placed.task.failed(lost), can_go_on=False)
+    return _Done(result, can_go_on=gpus_answer())
 
 
 def gpus_answer() -> bool:
@@ -151,9 +179,3 @@ def gpus_answer() -> bool:
     except RuntimeError:
         return False
     return True
-
-
-def dead(job: Job, error: Exception) -> Outcome:
-    """The outcome of a run whose process has died both times."""
-    failure = f"{died_twice(error)}, or train on smaller batches"
-    return Outcome(Path(job.config.output), 0.0, failure)

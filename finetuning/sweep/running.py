@@ -1,20 +1,17 @@
-"""One run of a sweep, in whatever process it lands: locked, on its share of cores or its GPU."""
+"""One run of a sweep, in whatever process it lands: locked, on a GPU of its own."""
 
-import contextlib
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch
 
 from core.outputs import held
 from finetuning.linear.__main__ import fit_linear
 from finetuning.linear.config import LinearConfig
 from finetuning.run_folder import read_metrics
 from finetuning.sweep.names import RunConfig, resolved
-from finetuning.sweep.tasks import FAILURES, LOCKS, attempted, begun, has_begun, own_gpu
+from finetuning.sweep.tasks import FAILURES, LOCKS, attempted, begun, own_gpu
 from finetuning.train import train
 
 ELSEWHERE = "another process is at this run"
@@ -40,27 +37,21 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Job:
-    """What another process needs to make one run, wherever it is.
+    """One run to be made, a task of a sweep.
 
     Attributes:
         config: The run.
         root: The folder of the sweep.
-        threads: Threads that the run may compute with; None for those that the process has.
-        directory: Where relative paths start.
     """
 
     config: RunConfig
     root: Path
-    threads: int | None = None
-    directory: str = field(default_factory=os.getcwd)
 
     def __call__(self) -> Outcome:
         """Make the run, unless it is finished or another process is at it."""
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
-        with contextlib.chdir(self.directory), begun(self.lock) as is_ours:
+        with begun(self.lock) as is_ours:
             if not is_ours:
-                return Outcome(Path(self.config.output), 0.0, ELSEWHERE)
+                return self.failed(ELSEWHERE)
             with own_gpu(self.root):
                 return _made(self.config, self.root)
 
@@ -68,12 +59,11 @@ class Job:
     def lock(self) -> Path:
         """The file that is locked while the run is made, on whatever machine sees the folder."""
         name = os.path.relpath(self.config.output, self.root).replace(os.sep, "%")
-        return Path(self.directory, self.root, LOCKS, name)
+        return self.root / LOCKS / name
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether a process began with the run and has not ended it, perhaps because it died."""
-        return has_begun(self.lock)
+    def failed(self, reason: str) -> Outcome:
+        """The outcome where there is no finished run."""
+        return Outcome(Path(self.config.output), 0.0, reason)
 
 
 def is_finished(config: RunConfig) -> bool:

@@ -1,17 +1,15 @@
 """All runs of a sweep, on a backend, with the time to go."""
 
-import os
 from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 from tqdm import tqdm
 
 from core.errors import InputError
-from finetuning.sweep.backends import Backend, Joblib
+from finetuning.sweep.backends import Backend, Here
 from finetuning.sweep.forecast import Forecast
 from finetuning.sweep.names import RunConfig
-from finetuning.sweep.running import LOCKS, Outcome, is_finished
+from finetuning.sweep.running import LOCKS, Job, Outcome, is_finished
 
 
 def sweep(
@@ -30,7 +28,7 @@ def sweep(
     Args:
         configs: Runs with distinct outputs.
         root: A folder that every process sees; locks lie in it.
-        backend: Where; by default what `joblib.parallel_config` sets.
+        backend: Where; by default in this process, one after the other.
         tell: Called with every outcome as it comes.
         forecast: Of this sweep and of others that follow; by default of this one alone.
 
@@ -43,17 +41,23 @@ def sweep(
     """
     outputs = [Path(config.output) for config in configs]
     _check_distinct(outputs)
-    backend = backend or Joblib()
     (root / LOCKS).mkdir(parents=True, exist_ok=True)
     waiting = [config for config in configs if not is_finished(config)]
-    found = {}
+    found = {output: Outcome(output, 0.0) for output in outputs}
     if waiting:
-        forecast = forecast or Forecast(waiting, backend.jobs)
-        forecast.sweeping(waiting, backend.jobs)
-        for outcome in _with_time_to_go(backend.outcomes(waiting, root), forecast):
+        for outcome in _outcomes(waiting, root, backend or Here(), forecast):
             found[outcome.folder] = outcome
             tell(outcome)
-    return [found.get(output, Outcome(output, 0.0)) for output in outputs]
+    return [found[output] for output in outputs]
+
+
+def _outcomes(
+    configs: Sequence[RunConfig], root: Path, backend: Backend, forecast: Forecast | None
+) -> Generator[Outcome]:
+    """One outcome a run, the first to end first, with the time to go."""
+    forecast = forecast or Forecast(configs, backend.jobs)
+    forecast.sweeping(configs, backend.jobs)
+    yield from _with_time_to_go(backend.results([Job(one, root) for one in configs]), forecast)
 
 
 def _check_distinct(outputs: Sequence[Path]) -> None:
@@ -67,23 +71,9 @@ def _check_distinct(outputs: Sequence[Path]) -> None:
 def _with_time_to_go(outcomes: Iterable[Outcome], forecast: Forecast) -> Generator[Outcome]:
     shown = "{desc}: {n_fmt}/{total_fmt} runs in {elapsed}{postfix}"
     total, done = len(forecast.kinds), len(forecast.done)
-    with _quiet_bars(), tqdm(total=total, initial=done, desc="sweep", bar_format=shown) as bar:
+    with tqdm(total=total, initial=done, desc="sweep", bar_format=shown) as bar:
         for outcome in outcomes:
             forecast.ended(outcome)
             bar.set_postfix_str(forecast.sentence(), refresh=False)
             bar.update(len(forecast.done) - bar.n)
             yield outcome
-
-
-@contextmanager
-def _quiet_bars() -> Generator[None]:
-    """No bar for every single run in the processes that are started meanwhile."""
-    before = os.environ.get("TQDM_DISABLE")
-    os.environ["TQDM_DISABLE"] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before

@@ -1,4 +1,4 @@
-"""The runs of a sweep as tasks of a SLURM job array, by submitit (extra `slurm`)."""
+"""Tasks as those of a SLURM job array, by submitit (extra `slurm`)."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,15 +7,14 @@ from typing import Any
 
 from core.errors import InputError
 from finetuning.sweep.backends import extra
-from finetuning.sweep.names import RunConfig
-from finetuning.sweep.running import Job, Outcome
+from finetuning.sweep.tasks import Placed, Result, Task
 
 LOGS = ".slurm"
 _LOOK_EVERY = 2.0  # seconds
 
 
-class Task(Job):
-    """A run that goes on where it stopped when its task is preempted or runs out of time."""
+class Queued(Placed[Result]):
+    """A task that is done again when it is preempted or runs out of time: runs go on then."""
 
     def checkpoint(self) -> Any:  # ruff: ignore[any-type] - submitit is an extra
         """What submitit queues in its place."""
@@ -23,7 +22,7 @@ class Task(Job):
 
 
 class Slurm:
-    """Every run a task of one job array.
+    """Every task one of a job array.
 
     Args:
         max_jobs: At most so many tasks at a time.
@@ -57,21 +56,21 @@ class Slurm:
             ) from error
         return executor
 
-    def outcomes(self, configs: Sequence[RunConfig], root: Path) -> Iterator[Outcome]:
+    def results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
         """See `finetuning.sweep.backends.Backend`."""
-        waiting = self._submitted(configs, root)
+        waiting = self._submitted(tasks) if tasks else {}
         while waiting:
             ended = [job for job in waiting if job.done()]
             for job in ended:
-                yield _outcome(job, Path(waiting.pop(job).output))
+                yield _result(job, waiting.pop(job))
             time.sleep(0.0 if ended else _LOOK_EVERY)
 
-    def _submitted(self, configs: Sequence[RunConfig], root: Path) -> dict[Any, RunConfig]:
-        """The tasks and their runs."""
-        executor = self._executor(root / LOGS)
+    def _submitted(self, tasks: Sequence[Task[Result]]) -> dict[Any, Task[Result]]:
+        """The tasks by submitit's jobs, whose logs lie beside the folder of locks."""
+        executor = self._executor(tasks[0].lock.parent.with_name(LOGS))
         try:
             with executor.batch():  # which submits them when it is left
-                return {executor.submit(Task(config, root)): config for config in configs}
+                return {executor.submit(Queued(task)): task for task in tasks}
         except RuntimeError as error:  # submitit's FailedJobError, with what sbatch said
             raise InputError(
                 f"SLURM did not take the tasks ({' '.join(str(error).split()):.300}); parameters "
@@ -79,14 +78,12 @@ class Slurm:
             ) from error
 
 
-def _outcome(job: Any, folder: Path) -> Outcome:  # ruff: ignore[any-type] - submitit is an extra
+def _result(job: Any, task: Task[Result]) -> Result:  # ruff: ignore[any-type] - submitit is an extra
     error = job.exception()
     if error is None:
         return job.result()
     reason = " ".join(str(error).split())
-    return Outcome(
-        folder,
-        0.0,
+    return task.failed(
         f"task {job.job_id} of SLURM ended without a result ({reason:.200}); a task that ends was "
-        f"expected: see '{job.paths.stderr}'",
+        f"expected: see '{job.paths.stderr}'"
     )

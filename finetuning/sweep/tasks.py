@@ -4,20 +4,19 @@ A task that begins says so in its lock file, where it stands until the task has 
 becomes of the process. That tells which tasks a process that died was at.
 """
 
+import os
 import re
 import socket
 import time
 import traceback
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from collections.abc import Callable, Generator
+from contextlib import chdir, contextmanager
+from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
-import joblib
 import torch
-from joblib.parallel import get_active_backend
 
 from core.errors import InputError
 from core.outputs import held, whole_file
@@ -33,7 +32,7 @@ Returned = TypeVar("Returned", covariant=True)
 
 @runtime_checkable
 class Task(Protocol[Returned]):
-    """What a process of its own does."""
+    """What a backend does, mostly in a process of its own."""
 
     @property
     def lock(self) -> Path:
@@ -49,7 +48,26 @@ class Task(Protocol[Returned]):
         ...
 
 
-Doing = TypeVar("Doing", bound=Task)
+@dataclass(frozen=True)
+class Placed(Generic[Result]):
+    """A task as it is sent to another process, wherever that is.
+
+    Attributes:
+        task: What is to be done there.
+        threads: Threads that it may compute with; None for those that the process has.
+        directory: Where relative paths start.
+    """
+
+    task: Task[Result]
+    threads: int | None = None
+    directory: str = field(default_factory=os.getcwd)
+
+    def __call__(self) -> Result:
+        """Do it."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        with chdir(self.directory):
+            return self.task()
 
 
 @contextmanager
@@ -121,56 +139,11 @@ def _reported(error: Exception, file: Path) -> str:
     return f"{what:.200}; an end without a defect was expected: see the traceback in '{file}'"
 
 
-def results(tasks: Sequence[Doing], jobs: int) -> Iterator[tuple[Doing, Any]]:
-    """Every task with its result, the first to end first, on joblib's backend.
-
-    A task whose process dies is tried once more, with no other beside it.
-
-    Args:
-        tasks: Begun in this order.
-        jobs: How many are done at a time.
-    """
-    left = dict(enumerate(tasks))
-    try:
-        for number, result in _in_pool(left, jobs):
-            yield left.pop(number), result
-    except BrokenProcessPool:
-        suspects = [number for number, task in left.items() if has_begun(task.lock)]
-        if not suspects:
-            raise
-        for task in map(left.pop, suspects):
-            yield task, _alone(task)
-        yield from results(list(left.values()), jobs)
-
-
-def _in_pool(tasks: Mapping[int, Task[Result]], jobs: int) -> Iterator[tuple[int, Result]]:
-    streams = get_active_backend()[0].supports_return_generator  # type: ignore[union-attr]
-    parallel: Any = joblib.Parallel(
-        n_jobs=jobs,
-        return_as="generator_unordered" if streams else "list",
-        batch_size=1,  # type: ignore[arg-type] - its annotation knows "auto" alone
-    )
-    yield from parallel(joblib.delayed(_numbered)(*item) for item in list(tasks.items()))
-
-
-def _numbered(number: int, task: Task[Result]) -> tuple[int, Result]:
-    return number, task()
-
-
-def _alone(task: Task[Result]) -> Result:
-    """The result of a task in a pool of its own, whose death is its own."""
-    try:
-        (result,) = joblib.Parallel(n_jobs=2)([joblib.delayed(task)()])
-    except BrokenProcessPool as error:
-        return task.failed(died_twice(error))
-    return result  # type: ignore[return-value]
-
-
 def died_twice(error: Exception) -> str:
     """What to say of a task whose process has died both times."""
     codes = re.search(r"exit codes of the workers are .*", str(error))
     reason = codes[0] if codes else " ".join(str(error).split())
     return (
         f"its process died twice ({reason:.200}); a process that ends was expected: give it more "
-        "memory"
+        "memory, or less to do at once"
     )

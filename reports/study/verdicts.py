@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from analysis.claims.ledger import Entry
+from analysis.claims.ledger import BETWEEN, Entry, cited, shared_notes
 from analysis.equivalence import ALPHA, MARGIN
 from analysis.estimates import DASH
 from reports.study.sections import p_value
@@ -13,6 +13,7 @@ from reports.study.sections import p_value
 
 def lines(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """What the template prints of every claim."""
+    shared = shared_notes(entries)
     return [
         {
             "name": entry.claim.name,
@@ -23,7 +24,7 @@ def lines(entries: Sequence[Entry]) -> list[dict[str, Any]]:
             "p": p_value(entry.adjusted) if entry.judgement else DASH,
             "paper": entry.claim.paper,
             "deciding": entry.deciding,
-            "note": entry.reason if entry.judgement else "",
+            "note": BETWEEN.join(cited(entry, shared)),
             "rule": f"{entry.claim.statistic} {entry.claim.rule}",
             "runs": len(entry.runs),
         }
@@ -32,13 +33,14 @@ def lines(entries: Sequence[Entry]) -> list[dict[str, Any]]:
 
 
 def facts(entries: Sequence[Entry]) -> dict[str, Any]:
-    """How many claims have each verdict, and what the verdicts were decided by."""
+    """How many claims have each verdict, what they were decided by, and notes that they share."""
     words = [entry.verdict for entry in entries]
     return {
         "counts": {word: words.count(word) for word in dict.fromkeys(words)},
         "tested": sum(entry.judgement is not None for entry in entries),
         "alpha": ALPHA,
         "margin": MARGIN,
+        "notes": shared_notes(entries),
     }
 
 
@@ -54,7 +56,7 @@ def frame(entries: Sequence[Entry]) -> pd.DataFrame:
                 *vars(r.estimate).values(),
                 r.support,
                 r.against,
-                r.note,
+                BETWEEN.join(r.notes),
                 len(r.rows),
             ]
             for entry in entries

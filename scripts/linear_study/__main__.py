@@ -30,7 +30,7 @@ from core.errors import InputError
 from core.outputs import new_folder
 from core.records import Record
 from core.resumable import OPTIONS, check_resumable
-from finetuning.sweep import Outcome, sweep
+from finetuning.sweep import Backend, Outcome, sweep
 from reports.linear_study import Study, write_report
 from scripts.linear_study.collecting import PROBE, grid_frame, runs_frame, study_record
 from scripts.linear_study.config import LinearStudyConfig
@@ -44,8 +44,8 @@ BEFORE = {"head_lr_factor": 1.0}  # of studies that were begun before the option
 log = logging.getLogger(__name__)
 
 
-def study(config: LinearStudyConfig) -> Path:
-    """Run what is missing on joblib's backend, measure, and return the PDF.
+def study(config: LinearStudyConfig, backend: Backend) -> Path:
+    """Run what is missing, measure, and return the PDF.
 
     Raises:
         InputError: If options, images, checkpoint or output do not fit, or a run of the
@@ -63,8 +63,8 @@ def study(config: LinearStudyConfig) -> Path:
     if not output.exists():
         with new_folder(output) as folder:
             (folder / OPTIONS).write_text(as_yaml(config), encoding="utf-8")
-    trained = finished(trained, sweep(configs(trained), output))
-    records = probe_all(config, trained)
+    trained = finished(trained, sweep(configs(trained), output, backend))
+    records = probe_all(config, trained, backend)
     return write(config, trained, records, time.perf_counter() - began)
 
 

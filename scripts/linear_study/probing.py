@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from core.errors import InputError
 from core.records import Record
+from finetuning.sweep import Backend
 from probes import linearity
 from probes.feature_creation import measure as feature_creation
 from probes.feature_creation.config import FeatureCreationConfig
@@ -21,7 +22,9 @@ TANGENT, RATES, REPEATS = 32, (0.0, 0.5, 0.9, 0.99), 2
 LINEARITY, CREATION, CREATION_GRID, RATE = "linearity", "creation", "creation-grid", "rate_curve"
 
 
-def probe_all(config: LinearStudyConfig, trained: Sequence[Trained]) -> dict[str, Record]:
+def probe_all(
+    config: LinearStudyConfig, trained: Sequence[Trained], backend: Backend
+) -> dict[str, Record]:
     """Every record by its name, measured now, by several processes, or by an earlier call.
 
     The records of linearity have the names of the groups of runs.
@@ -37,7 +40,7 @@ def probe_all(config: LinearStudyConfig, trained: Sequence[Trained]) -> dict[str
         jobs[CREATION_GRID] = _creation(config, CREATION_GRID, in_grid)
     groups = dict.fromkeys(one.group for one in trained)
     jobs |= {group: _linearity(config, trained, group) for group in groups}
-    for name, reason in made(list(jobs.values())).items():
+    for name, reason in made(list(jobs.values()), backend).items():
         raise InputError(f"a measurement of the study failed: {name}: {reason}")
     return {name: Record.read(job.folder) for name, job in jobs.items()}
 

@@ -45,7 +45,7 @@ from core.errors import InputError
 from core.outputs import held, new_folder
 from core.records import Record, provenance, tidy
 from core.resumable import OPTIONS, check_resumable
-from finetuning.sweep import LOCKS
+from finetuning.sweep import LOCKS, Backend
 from reports.study import write_report
 from scripts.study.collecting import runs_frame
 from scripts.study.config import StudyConfig
@@ -74,8 +74,8 @@ class _Facts(TypedDict):
     pretrained_sha256: str | None
 
 
-def study(config: StudyConfig) -> Path:
-    """Run what is missing on joblib's backend, measure, judge, and return the PDF.
+def study(config: StudyConfig, backend: Backend) -> Path:
+    """Run what is missing, measure, judge, and return the PDF.
 
     Raises:
         InputError: If options, images, checkpoint or output do not fit, before anything is
@@ -93,7 +93,7 @@ def study(config: StudyConfig) -> Path:
             begin(config, found)
             stack.enter_context(alone(output))
         check_unchanged(output, found, planned)
-        return complete(config, planned, found)
+        return complete(config, planned, found, backend)
 
 
 @contextmanager
@@ -120,14 +120,16 @@ def begin(config: StudyConfig, found: Ingredients) -> None:
         write_ingredients(folder, found)
 
 
-def complete(config: StudyConfig, planned: Sequence[Planned], made_of: Ingredients) -> Path:
+def complete(
+    config: StudyConfig, planned: Sequence[Planned], made_of: Ingredients, backend: Backend
+) -> Path:
     """Everything that is missing, up to the PDF."""
     began = time.perf_counter()
     log.info("%d runs, whose time to go is told; measurements come on top", len(planned))
-    finished, failed = trained(config, planned)
+    finished, failed = trained(config, planned, backend)
     check_facts(finished, made_of)  # files may have been replaced meanwhile
     jobs = [*final_models(config, finished), *probes(config, finished)]
-    failed |= made(jobs)
+    failed |= made(jobs, backend)
     runs = runs_frame(config, finished, [*trajectories(config, finished), *jobs])
     return write(config, runs, failed, time.perf_counter() - began)
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
-import joblib
+import torch
 
 from core.documents import read_json
 from core.outputs import whole_file
 from finetuning.config import TrainConfig, resolve
 from finetuning.setup import prepare
-from finetuning.sweep import Outcome, is_finished, sweep
+from finetuning.sweep import Here, Outcome, is_finished, sweep
 from finetuning.sweep.forecast import Forecast
 
 SECONDS = "seconds.json"
@@ -36,13 +36,14 @@ def timed_alone(runs: Sequence[TrainConfig], root: Path, forecast: Forecast) -> 
     if waiting:
         prepare(resolve(waiting[0]))  # what the first run of a process loads, the others find
     outcomes = []
-    with joblib.parallel_config("loky", n_jobs=1):
-        for run in runs:
-            begun = Path(run.output).exists()
-            (outcome,) = sweep([run], root, forecast=forecast)
-            outcomes.append(outcome)
-            if not begun and not outcome.failure:
-                _keep(root, Path(run.output).name, outcome.seconds)
+    for run in runs:
+        begun = Path(run.output).exists()
+        (outcome,) = sweep([run], root, Here(), forecast=forecast)
+        outcomes.append(outcome)
+        if not begun and not outcome.failure:
+            _keep(root, Path(run.output).name, outcome.seconds)
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()  # other processes make the other runs
     return outcomes
 
 

@@ -1,6 +1,7 @@
 """Tests for analysis/claims on tables as they come: with gaps, mixed settings, and text."""
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from analysis.bootstrap import Mean
 from analysis.claims.judging import chosen
-from analysis.claims.ledger import CLAIMS, Entry, ledger, table
+from analysis.claims.ledger import CLAIMS, Entry, ledger, shared_notes, table
 from analysis.claims.requirement import BONFERRONI, Judgement, required
 from analysis.claims.rows import levels, main_runs
 from analysis.runs import check_runs
@@ -63,7 +64,7 @@ def test_environments_of_different_sizes_have_levels() -> None:
 def test_an_environment_without_the_main_setting_is_named() -> None:
     only_small = RUNS.assign(steps=RUNS["steps"].mask(RUNS["env"] == "ink", 7))
     found = chosen(only_small, main_runs(only_small))
-    assert found.endswith("digits without ink, which lacks that setting")
+    assert found[-1] == "digits without ink, which lacks that setting"
 
 
 def test_a_rate_that_ran_elsewhere_only_does_not_hide_the_best_one() -> None:
@@ -197,6 +198,25 @@ def test_runs_without_a_partner_and_what_intervals_lack_are_printed() -> None:
     assert "2 runs without a partner" in found.reason
     printed = " ".join(table([of(RUNS.query("cell == 'a'"), "C1")]).split())
     assert "for the cells at hand" in printed
+
+
+def test_a_note_that_several_claims_share_is_printed_once() -> None:
+    of_one_cell = RUNS.query("cell == 'a'")
+    entries = ledger(of_one_cell)
+    note = "one cell: over seeds and splits only, for the cells at hand"
+    assert sum(note in entry.notes for entry in entries) > 3
+    assert shared_notes(entries).count(note) == 1 and shared_notes(entries[:2]) == []
+    printed = " ".join(table(entries).split())
+    assert printed.count(note) == 1 and re.search(rf"; note \d.* Note \d: {note}\.", printed)
+
+
+def test_models_that_did_not_learn_are_told_of() -> None:
+    assert "have less than half" not in of(RUNS, "C1").reason
+    collapsed = RUNS.index.isin(RUNS.query(MAIN_PLAIN).index[:2])
+    found = of(RUNS.assign(iid=RUNS["iid"].mask(collapsed, 0.1)), "C1")
+    run = RUNS.loc[collapsed, "run"].iloc[0]
+    assert "2 of 72 models have less than half of the best i.i.d. accuracy" in found.reason
+    assert found.reason.endswith(f"such as {run} with 0.100")
 
 
 def test_barriers_that_are_all_alike_say_so() -> None:

@@ -12,7 +12,7 @@ import torch
 from core.errors import InputError
 from core.records import Record
 from finetuning.linear.config import LinearConfig
-from finetuning.sweep import Outcome, RunConfig, sweep
+from finetuning.sweep import Backend, Here, Outcome, RunConfig, sweep
 from reports.linear_study import claim_lines
 from scripts.linear_study.__main__ import study
 from scripts.linear_study.config import LinearStudyConfig
@@ -82,14 +82,14 @@ def test_environments_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="environment 'moon' is not in 'digits'"):
         held_out(LinearStudyConfig(test_env=("moon",)))
     with pytest.raises(InputError, match="environment 'moon' is not in 'digits'"):
-        study(LinearStudyConfig(grid_env="moon", output=str(tmp_path / "study")))
+        study(LinearStudyConfig(grid_env="moon", output=str(tmp_path / "study")), Here())
     assert not list(tmp_path.iterdir())
 
 
 def test_what_a_typo_would_cost_is_not_trained(tmp_path: Path) -> None:
     output = str(tmp_path / "study")
     with pytest.raises(InputError, match="bogus"):
-        study(LinearStudyConfig(linear_layers=("bogus",), output=output))
+        study(LinearStudyConfig(linear_layers=("bogus",), output=output), Here())
     with pytest.raises(InputError, match="--test_env is ink ink"):
         LinearStudyConfig(test_env=("ink", "ink"))
     assert not list(tmp_path.iterdir())
@@ -127,7 +127,7 @@ def test_a_study_ends_with_a_report_and_is_not_done_twice(
 ) -> None:
     write_images(tmp_path / "data")
     config = tiny(tmp_path, samples=10)
-    pdf = study(config)
+    pdf = study(config, Here())
     assert pdf.read_bytes().startswith(b"%PDF")
     assert "left out of the grid" in caplog.text and "lr1e+27" in caplog.text
 
@@ -152,10 +152,10 @@ def test_a_study_ends_with_a_report_and_is_not_done_twice(
 
     weights = {path: path.stat().st_mtime_ns for path in pdf.parent.rglob("*.safetensors")}
     pdf.unlink()
-    study(config)
+    study(config, Here())
     assert {path: path.stat().st_mtime_ns for path in weights} == weights and pdf.exists()
     with pytest.raises(InputError, match="a study is only resumed with the same ones"):
-        study(tiny(tmp_path, samples=10, steps=3))
+        study(tiny(tmp_path, samples=10, steps=3), Here())
 
 
 @pytest.mark.slow
@@ -166,18 +166,18 @@ def test_a_run_of_the_grid_that_ends_well_later_enters_the_records(
     config = tiny(tmp_path, samples=10, seeds=(0,), drop_rates=(0.0,), lr_factors=(1.0, 2.0))
     with monkeypatch.context() as patch:
         patch.setattr("scripts.linear_study.__main__.sweep", _without_lr("0.002"))
-        pdf = study(config)
+        pdf = study(config, Here())
     before = pdf.read_bytes()
     assert not any("lr0.002" in run for run in _runs_in(pdf.parent / "record"))
-    study(config)
+    study(config, Here())
     entered = {run for run in _runs_in(pdf.parent / "record") if "lr0.002" in run}
     assert entered and pdf.read_bytes() != before
     assert entered < set(_runs_in(pdf.parent / "records" / "linearity" / "grid"))
 
 
 def _without_lr(lr: str) -> Callable[..., list[Outcome]]:
-    def swept(configs: Sequence[RunConfig], root: Path) -> list[Outcome]:
-        outcomes = sweep(configs, root)
+    def swept(configs: Sequence[RunConfig], root: Path, backend: Backend) -> list[Outcome]:
+        outcomes = sweep(configs, root, backend)
         stopped = [f"lr{lr}-" in str(outcome.folder) for outcome in outcomes]
         return [
             replace(outcome, failure="was stopped") if stop else outcome
@@ -195,4 +195,4 @@ def _runs_in(record: Path) -> list[str]:
 def test_a_run_of_the_comparison_that_fails_stops_the_study(tmp_path: Path) -> None:
     write_images(tmp_path / "data")
     with pytest.raises(InputError, match="a run of the study failed: .*learning rate"):
-        study(tiny(tmp_path, lr=1e25, grid=False))
+        study(tiny(tmp_path, lr=1e25, grid=False), Here())

@@ -22,7 +22,7 @@ from core.records import Record
 from finetuning.averaging import average as average_of
 from finetuning.members import Member
 from finetuning.run_folder import read_metrics
-from finetuning.sweep import Outcome, RunConfig
+from finetuning.sweep import Backend, Here, Outcome, RunConfig
 from finetuning.sweep.forecast import Forecast
 from finetuning.sweep.running import ELSEWHERE
 from finetuning.train import train
@@ -119,13 +119,13 @@ def test_runs_that_a_killed_study_is_still_at_are_waited_for(
     failures = {Path(config.output): [ELSEWHERE, ELSEWHERE, ""] for config in configs[1:]}
     waited: list[int] = []
 
-    def swept(runs: list[RunConfig], root: Path, forecast: Forecast) -> list[Outcome]:
+    def swept(runs: list[RunConfig], root: Path, *_: Backend, **__: Forecast) -> list[Outcome]:
         found = [(Path(run.output), failures.get(Path(run.output), ["failed"])) for run in runs]
         return [Outcome(folder, 1.0, reasons.pop(0)) for folder, reasons in found]
 
     monkeypatch.setattr(training, "sweep", swept)
     monkeypatch.setattr(training, "wait_for_one", lambda runs, root: waited.append(len(runs)))
-    outcomes = training.all_swept(configs, tmp_path, Forecast(configs, 1))
+    outcomes = training.all_swept(configs, tmp_path, Here(), Forecast(configs, 1))
     assert [outcome.failure for outcome in outcomes] == ["failed", ""] and waited == [1, 1]
 
 
@@ -139,7 +139,7 @@ def test_failed_runs_are_named_and_left_out() -> None:
 
 def test_environments_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="environment 'moon' is not in 'digits'"):
-        study(StudyConfig(test_env=("moon",), output=str(tmp_path / "study")))
+        study(StudyConfig(test_env=("moon",), output=str(tmp_path / "study")), Here())
     assert not list(tmp_path.iterdir())
 
 
@@ -150,7 +150,7 @@ def test_a_study_ends_with_a_ledger_and_a_report_and_is_not_done_twice(
 ) -> None:
     write_images(tmp_path / "data")
     config = tiny_study(tmp_path)
-    pdf = study(config)
+    pdf = study(config, Here())
     assert pdf.read_bytes().startswith(b"%PDF")
     runs = read_runs(pdf.parent / "study")
     kinds = product(("ensemble", "average"), ("trajectory", "final"))
@@ -173,12 +173,12 @@ def test_a_study_ends_with_a_ledger_and_a_report_and_is_not_done_twice(
     files = made_at(tmp_path, "*.safetensors")
     records = made_at(tmp_path, "record.json")
     pdf.unlink()
-    study(config)
+    study(config, Here())
     assert made_at(tmp_path, "*.safetensors") == files and pdf.exists()
     assert made_at(tmp_path, "record.json") == records
     for options in ({"lr": 1.0}, {"keep_checkpoints": True}):
         with pytest.raises(InputError, match="a study is only resumed with the same ones"):
-            study(tiny_study(tmp_path, **options))
+            study(tiny_study(tmp_path, **options), Here())
 
 
 def test_the_checkpoints_of_others_stay(tmp_path: Path) -> None:
@@ -237,11 +237,12 @@ KILLED = """
 import warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
+from finetuning.sweep import Here
 from scripts.study.__main__ import study
 from scripts.study.protocols import PROTOCOLS
 from tests.scripts.test_study import TINY, tiny_study
 PROTOCOLS["smoke"] = TINY
-study(tiny_study(Path({folder!r})))
+study(tiny_study(Path({folder!r})), Here())
 """
 
 
@@ -284,7 +285,7 @@ def test_a_killed_study_loses_at_most_what_was_being_made(
         assert {path: now[path] for path in finished} == finished
         finished = now
     monkeypatch.setattr(linearity, "measure", out_of_memory)  # which comes last
-    pdf = study(tiny_study(tmp_path))
+    pdf = study(tiny_study(tmp_path), Here())
     assert "missing: linearity/" in capsys.readouterr().out
     assert "in out_of_memory" in next((tmp_path / "study" / "failures").iterdir()).read_text()
     assert pdf.exists() and {path: path.stat().st_mtime_ns for path in finished} == finished

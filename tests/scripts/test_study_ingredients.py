@@ -15,7 +15,7 @@ from core.errors import InputError
 from core.glyphnet import WEIGHTS
 from core.outputs import held
 from finetuning.config import TrainConfig, resolve
-from finetuning.sweep import LOCKS
+from finetuning.sweep import LOCKS, Here
 from scripts.study.__main__ import PROBE, begin, study
 from scripts.study.config import StudyConfig
 from scripts.study.ingredients import (
@@ -90,7 +90,7 @@ def test_what_does_not_fit_is_told_before_anything_is_created(
     config: StudyConfig, options: dict, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        study(replace(config, **options))
+        study(replace(config, **options), Here())
     assert not Path(config.output).exists()
 
 
@@ -125,7 +125,7 @@ def test_a_study_goes_on_with_what_it_began_with(
     checked(config)
     change(config, monkeypatch)
     with pytest.raises(InputError, match=f"holds a study of something else.*{message}"):
-        study(config)
+        study(config, Here())
 
 
 @pytest.mark.parametrize(
@@ -149,7 +149,7 @@ def test_a_study_of_an_older_release_goes_on_if_its_runs_are_its_own(
     (Path(config.output) / FILE).unlink()
     write_run(config, **changed)
     with pytest.raises(InputError, match=message):
-        study(config)
+        study(config, Here())
 
 
 def test_files_that_are_replaced_while_a_study_runs_are_noticed(config: StudyConfig) -> None:
@@ -173,4 +173,4 @@ def test_one_process_at_a_time_is_at_a_study(
     with held(tmp_path / "study" / LOCKS / PROBE) as is_ours:
         assert is_ours
         with pytest.raises(InputError, match="another process is at the study in"):
-            study(config)
+            study(config, Here())

@@ -14,7 +14,7 @@ import torch
 from core.errors import InputError
 from core.outputs import held
 from core.records import Metric, Record, provenance, tidy
-from finetuning.sweep import LOCKS
+from finetuning.sweep import LOCKS, Here, Processes
 from scripts import study_options
 from scripts.study_jobs import Job, folder_of, made, read
 
@@ -61,7 +61,7 @@ def job(
 
 def test_a_measurement_that_fails_is_missing_and_the_others_are_made(tmp_path: Path) -> None:
     jobs = [job(tmp_path, "still", refused), job(tmp_path, "odd", singular), job(tmp_path, "fine")]
-    failed = made(jobs)
+    failed = made(jobs, Here())
     assert failed.keys() == {"kind/still", "kind/odd"}
     assert failed["kind/still"] == "its weights did not move"
     traceback = tmp_path / "failures" / "kind-odd.txt"
@@ -72,7 +72,7 @@ def test_a_measurement_that_fails_is_missing_and_the_others_are_made(tmp_path: P
 
 def test_an_interrupt_ends_everything(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
-        made([job(tmp_path, "one", interrupted), job(tmp_path, "other")])
+        made([job(tmp_path, "one", interrupted), job(tmp_path, "other")], Here())
     assert not folder_of(tmp_path, KIND, "other").exists()
 
 
@@ -80,8 +80,8 @@ def test_an_interrupt_ends_everything(tmp_path: Path) -> None:
 def test_a_process_that_dies_takes_no_other_record_with_it(tmp_path: Path) -> None:
     names = "abcd"
     jobs = [job(tmp_path, "fatal", killed), *(job(tmp_path, name) for name in names)]
-    with joblib.parallel_config("loky", n_jobs=2):
-        failed = made(jobs)
+    with Processes(2) as processes:
+        failed = made(jobs, processes)
     assert failed.keys() == {"kind/fatal"}
     assert "its process died twice" in failed["kind/fatal"] and "SIGKILL" in failed["kind/fatal"]
     assert read(jobs, KIND).keys() == set(names)
@@ -90,9 +90,9 @@ def test_a_process_that_dies_takes_no_other_record_with_it(tmp_path: Path) -> No
 def test_a_record_of_other_runs_is_made_again_and_until_then_not_read(tmp_path: Path) -> None:
     of_one = job(tmp_path, "group", runs=("runs/s1",))
     of_two = job(tmp_path, "group", runs=("runs/s0", "runs/s1"))
-    assert not made([of_one, job(tmp_path, "gone")])
+    assert not made([of_one, job(tmp_path, "gone")], Here())
     assert read([of_one], KIND).keys() == {"group"} and not read([of_two], KIND)
-    assert not made([of_two])
+    assert not made([of_two], Here())
     (record,) = read([of_two], KIND).values()
     assert record.config["checkpoints"] == ["runs/s0", "runs/s1"]
 
@@ -110,7 +110,7 @@ def test_a_record_that_another_process_makes_is_waited_for_and_kept(
     monkeypatch.setattr("time.sleep", wait)
     with ExitStack() as lock:
         assert lock.enter_context(held(late.lock))
-        assert not late()  # which would fail if it measured
+        assert not late().failure  # which would fail if it measured
     assert read([late], KIND).keys() == {"late"}
 
 
@@ -124,12 +124,12 @@ def test_measurements_share_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
     def measure(*runs: str) -> Record:
         other = job(tmp_path, "inner")
-        assert not folder_of(tmp_path, KIND, "inner").exists() and not other()
+        assert not folder_of(tmp_path, KIND, "inner").exists() and not other().failure
         return recorded(*runs)
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "device", device)
-    assert not made([job(tmp_path, "outer", measure)])
+    assert not made([job(tmp_path, "outer", measure)], Here())
     assert taken == [0, 1]
 
 

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +17,10 @@ import torch
 from core.errors import InputError
 from finetuning.config import TrainConfig
 from finetuning.sweep import processes
-from finetuning.sweep.backends import Joblib
+from finetuning.sweep.backends import Cluster
 from finetuning.sweep.processes import Processes
 from finetuning.sweep.running import LOCKS, Job, Outcome
-from finetuning.sweep.schedule import sweep
+from finetuning.sweep.tasks import Task
 from tests.finetuning.tiny import tiny_config
 
 ROOT = Path(__file__).parents[3]
@@ -29,19 +29,11 @@ COUNTED = pytest.mark.skipif(
 )
 
 
-def test_threads_are_refused(data: Path, tmp_path: Path) -> None:
-    with (
-        joblib.parallel_config("threading", n_jobs=2),
-        pytest.raises(InputError, match="shares a process between runs"),
-    ):
-        sweep([tiny_config(data, tmp_path / "run")], tmp_path)
-
-
-def test_no_more_processes_than_cores() -> None:
-    with joblib.parallel_config("loky", n_jobs=10 * joblib.cpu_count()):
-        assert Joblib().jobs == joblib.cpu_count()
-    with joblib.parallel_config("loky", n_jobs=1):
-        assert Joblib().jobs == 1
+def test_no_more_processes_than_cores_and_no_fewer_than_one() -> None:
+    assert Processes(10 * joblib.cpu_count()).jobs == joblib.cpu_count()
+    for jobs in (0, -1):
+        with pytest.raises(InputError, match=f"there are {jobs} processes"):
+            Processes(jobs)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +54,8 @@ class Teller(Job):
     fate: str = ""
 
     def __call__(self) -> Outcome:
+        if self.fate == "waits":
+            time.sleep(600)
         if self.fate == "dies":
             os.kill(os.getpid(), signal.SIGKILL)
         if self.fate == "loses its GPU":
@@ -79,13 +73,29 @@ def test_a_process_is_used_again_unless_it_has_died_or_lost_its_gpu() -> None:
         Teller(TrainConfig(output=str(number)), Path(), fate=fate)
         for number, fate in enumerate(fates)
     ]
-    ended = [found for _, found in Processes(1)._results(jobs, 1)]
+    with Processes(1) as one:
+        ended = [found for half in (jobs[:3], jobs[3:]) for _, found in one._ended(half, 1)]
     died = [isinstance(found, BrokenProcessPool) for found in ended]
     assert died == [fate == "dies" for fate in fates]
     ids = [found.seconds for found in ended if isinstance(found, Outcome)]
     assert ids[0] == ids[1] == ids[2] and len({os.getpid(), 0.0, *ids}) == 5
     lost = ended[fates.index("loses its GPU and cannot leave it")]
     assert isinstance(lost, Outcome) and "its GPU failed (CUDA error" in lost.failure
+
+
+@pytest.mark.slow
+def test_processes_that_died_idle_or_were_abandoned_are_replaced() -> None:
+    tell = lambda fate="": Teller(TrainConfig(output="run"), Path(), fate=fate)
+    with Processes(2) as two:
+        (first,) = two.results([tell()])
+        os.kill(int(first.seconds), signal.SIGKILL)
+        (second,) = two.results([tell()])
+        assert not second.failure and second.seconds != first.seconds
+        abandoned = two.results([tell(), tell("waits")])
+        assert not next(abandoned).failure
+        assert isinstance(abandoned, Generator)
+        abandoned.close()
+        assert [last.failure for last in two.results([tell(), tell()])] == ["", ""]
 
 
 def test_an_allocation_that_failed_does_not_end_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,22 +121,20 @@ def test_a_worker_of_a_cluster_that_dies_stops_no_other(
 ) -> None:
     """Against a cluster of this process, which abandons all runs when one kills its worker."""
 
-    def of_cluster(self: Joblib, jobs: Sequence[Job]) -> Iterator[Outcome]:
-        for job in jobs:
+    def of_cluster(self: Cluster, tasks: Mapping[int, Task]) -> Iterator[tuple[int, Outcome]]:
+        for number, job in tasks.items():
+            assert isinstance(job, Job)
             job.lock.write_text("begun")
             if "fatal" in job.config.output:
                 raise WorkerDied("the worker was lost")
             job.lock.write_text("")
-            yield Outcome(Path(job.config.output), 1.0)
+            yield number, Outcome(Path(job.config.output), 1.0)
 
     (tmp_path / LOCKS).mkdir()
-    monkeypatch.setattr(Joblib, "_outcomes", of_cluster)
+    monkeypatch.setattr(Cluster, "_numbered", of_cluster)
     names = ["a", "fatal", "b", "fatal too", "c"]
-    configs = [TrainConfig(output=str(tmp_path / name)) for name in names]
-    with joblib.parallel_config("loky", n_jobs=2):
-        backend = Joblib(WorkerDied)
-    backend.is_local = False
-    outcomes = {o.folder.name: o.failure for o in backend.outcomes(configs, tmp_path)}
+    jobs = [Job(TrainConfig(output=str(tmp_path / name)), tmp_path) for name in names]
+    outcomes = {o.folder.name: o.failure for o in Cluster(WorkerDied).results(jobs)}
     assert sorted(outcomes) == sorted(names)
     assert [name for name in names if outcomes[name]] == ["fatal", "fatal too"]
     assert "its process died twice (the worker was lost)" in outcomes["fatal"]
@@ -135,14 +143,13 @@ def test_a_worker_of_a_cluster_that_dies_stops_no_other(
 def test_workers_that_cannot_begin_are_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def of_cluster(self: Joblib, jobs: Sequence[Job]) -> Iterator[Outcome]:
+    def of_cluster(self: Cluster, tasks: Mapping[int, Task]) -> Iterator[tuple[int, Outcome]]:
         raise WorkerDied("no module named finetuning")
 
-    monkeypatch.setattr(Joblib, "_outcomes", of_cluster)
-    backend = Joblib(WorkerDied)
-    backend.is_local = False
-    with pytest.raises(InputError, match=r"before it had begun a run \(no module named"):
-        list(backend.outcomes([TrainConfig(output=str(tmp_path / "run"))], tmp_path))
+    monkeypatch.setattr(Cluster, "_numbered", of_cluster)
+    job = Job(TrainConfig(output=str(tmp_path / "run")), tmp_path)
+    with pytest.raises(InputError, match=r"before it had begun a task \(no module named"):
+        list(Cluster(WorkerDied).results([job]))
 
 
 @pytest.mark.slow
@@ -153,7 +160,9 @@ def test_a_process_that_dies_takes_no_other_run_with_it(
     first, *rest = [tiny_config(data, tmp_path / f"{seed}", seed=seed) for seed in range(5)]
     fatal = Deadly(**vars(tiny_config(data, tmp_path / "fatal")))
     (tmp_path / LOCKS).mkdir()
-    outcomes = list(Processes(jobs).outcomes([first, fatal, *rest], tmp_path))
+    tasks = [Job(config, tmp_path) for config in (first, fatal, *rest)]
+    with Processes(jobs) as processes:
+        outcomes = list(processes.results(tasks))
 
     failures = {outcome.folder.name: outcome.failure for outcome in outcomes}
     assert sorted(failures) == ["0", "1", "2", "3", "4", "fatal"]

@@ -16,9 +16,9 @@ from finetuning.sweep.clusters import backend_of
 from finetuning.sweep.config import SweepConfig
 from finetuning.sweep.names import RunConfig
 from finetuning.sweep.processes import Processes
-from finetuning.sweep.running import LOCKS
+from finetuning.sweep.running import LOCKS, Job
 from finetuning.sweep.schedule import sweep
-from finetuning.sweep.slurm import Slurm, Task
+from finetuning.sweep.slurm import Queued, Slurm
 from finetuning.sweep.table import FRAME, INDEX
 from tests.finetuning.sweep.test_backends import Deadly
 from tests.finetuning.sweep.test_command import write_grid
@@ -69,10 +69,10 @@ def test_a_task_that_dies_is_a_failure_and_one_that_is_preempted_goes_on(
     pytest.importorskip(NEEDS["slurm"])
     (tmp_path / LOCKS).mkdir()
     config = Deadly(**vars(tiny_config(data, tmp_path / "run")))
-    (outcome,) = Slurm(1, {}, cluster="local").outcomes([config], tmp_path)
+    (outcome,) = Slurm(1, {}, cluster="local").results([Job(config, tmp_path)])
     assert "of SLURM ended without a result" in outcome.failure
 
-    task = Task(tiny_config(data, tmp_path / "again"), tmp_path)
+    task = Queued(Job(tiny_config(data, tmp_path / "again"), tmp_path))
     assert task.checkpoint().result().folder == tmp_path / "again"
 
 
@@ -129,7 +129,7 @@ class Executor:
         yield
         raise RuntimeError("sbatch: error: invalid partition\nspecified")
 
-    def submit(self, task: Task) -> object:
+    def submit(self, task: Queued) -> object:
         return object()
 
 
@@ -137,9 +137,9 @@ def test_what_slurm_says_of_tasks_is_a_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "submitit", module(AutoExecutor=Executor))
-    config = tiny_config("digits", tmp_path / "run")
+    job = Job(tiny_config("digits", tmp_path / "run"), tmp_path)
     with pytest.raises(InputError, match=r"not take the tasks \(sbatch: .* partition specified\)"):
-        list(Slurm(1, {}).outcomes([config], tmp_path))
+        list(Slurm(1, {}).results([job]))
 
 
 class Client:

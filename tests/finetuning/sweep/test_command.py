@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 import pandas as pd
@@ -15,7 +16,7 @@ from analysis.runs import read_runs
 from core.command_line import run
 from finetuning.sweep import clusters
 from finetuning.sweep.__main__ import _command
-from finetuning.sweep.backends import Joblib
+from finetuning.sweep.backends import Here
 from finetuning.sweep.config import SweepConfig
 from finetuning.sweep.table import FRAME, INDEX
 from finetuning.train import train
@@ -34,7 +35,7 @@ def write_grid(path: Path, data: Path, vary: str, **options: object) -> Path:
 
 def command(*words: object, monkeypatch: pytest.MonkeyPatch) -> int:
     """Runs the command and its runs in this process, and returns its exit status."""
-    monkeypatch.setattr(clusters, "Processes", lambda jobs: Joblib())
+    monkeypatch.setattr(clusters, "Processes", lambda jobs: nullcontext(Here()))
     monkeypatch.setattr(sys, "argv", ["sweep", "--jobs", "1", *map(str, words)])
     try:
         run(_command, SweepConfig)

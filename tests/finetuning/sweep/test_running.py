@@ -13,7 +13,7 @@ from core.outputs import held
 from finetuning.config import TrainConfig
 from finetuning.sweep import running
 from finetuning.sweep.running import ELSEWHERE, LOCKS, Job, is_being_made
-from finetuning.sweep.tasks import own_gpu
+from finetuning.sweep.tasks import Placed, has_begun, own_gpu
 from tests.finetuning.tiny import assert_same_runs, tiny_config
 
 
@@ -61,10 +61,10 @@ def test_a_resumed_run_counts_the_steps_that_it_made(
         patched.setattr(training, "evaluate", killed_at(3, training.evaluate))
         with pytest.raises(Killed):
             job(cut, tmp_path)()
-    assert job(cut, tmp_path).has_begun
+    assert has_begun(job(cut, tmp_path).lock)
 
     assert job(cut, tmp_path)().steps == 4
-    assert not job(cut, tmp_path).has_begun
+    assert not has_begun(job(cut, tmp_path).lock)
     assert_same_runs(tmp_path / "whole", tmp_path / "cut")
 
 
@@ -81,7 +81,7 @@ def test_relative_paths_are_those_of_the_sweep(
 ) -> None:
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path)
-    made = job(tiny_config(data, Path("runs/one")), Path())
+    made = Placed(job(tiny_config(data, Path("runs/one")), Path()))
     monkeypatch.chdir("elsewhere")
     made()
     assert (tmp_path / "runs" / "one" / "final.safetensors").is_file()

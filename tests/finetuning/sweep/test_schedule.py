@@ -2,13 +2,12 @@
 
 from pathlib import Path
 
-import joblib
 import pytest
 
 from core.errors import InputError
 from core.outputs import held
 from finetuning.linear.config import LinearConfig
-from finetuning.sweep import LOCKS, is_finished, sweep
+from finetuning.sweep import LOCKS, Processes, is_finished, sweep
 from finetuning.train import train
 from tests.finetuning.tiny import assert_same_runs, tiny_config, write_images
 
@@ -60,7 +59,7 @@ def test_processes_write_the_same_files_as_one(data: Path, tmp_path: Path) -> No
     alone = [tiny_config(data, tmp_path / "alone" / str(s), seed=s) for s in (0, 1, 2)]
     shared = [tiny_config(data, tmp_path / "shared" / str(s), seed=s) for s in (0, 1, 2)]
     sweep(alone, tmp_path)
-    with joblib.parallel_config("loky", n_jobs=2):
-        sweep(shared, tmp_path)
+    with Processes(2) as processes:
+        sweep(shared, tmp_path, processes)
     for one, other in zip(alone, shared, strict=True):
         assert_same_runs(Path(one.output), Path(other.output))
