@@ -153,15 +153,15 @@ def numbered(frame: pd.DataFrame, names: Sequence[str]) -> Int[np.ndarray, " N"]
         >>> numbered(pd.DataFrame({"env": ["b", "a", "b"], "seed": [0, 0, 0]}), ["env", "seed"])
         array([1, 0, 1])
     """
-    return frame.groupby(list(names), dropna=False).ngroup().to_numpy(np.int64)
+    codes = [pd.factorize(frame[n], sort=True, use_na_sentinel=False)[0] for n in names]
+    return np.unique(np.stack(codes), axis=1, return_inverse=True)[1].astype(np.int64)
 
 
 def nested_weights(frame: pd.DataFrame) -> Float[np.ndarray, " N"]:
     """Weights of a mean in which environments count alike, and cells within them."""
-    num_places = len(frame[PLACE].drop_duplicates())
-    in_place = frame.groupby(PLACE)["cell"].transform("nunique").to_numpy(np.float64)
-    in_cell = frame.groupby(CELL)["cell"].transform("size").to_numpy(np.float64)
-    return 1 / (num_places * in_place * in_cell)
+    place, cell = numbered(frame, PLACE), numbered(frame, CELL)
+    cells_of = np.bincount(np.unique(np.stack([place, cell]), axis=1)[0])
+    return 1 / (len(cells_of) * cells_of[place] * np.bincount(cell)[cell])
 
 
 def _least(inner: np.ndarray, *, within: np.ndarray) -> int:

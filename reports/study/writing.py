@@ -1,13 +1,13 @@
 """From a frame of runs to the PDF, and to every figure with its data beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from analysis.claims.ledger import ledger
+from analysis.claims.ledger import Entry, ledger
 from analysis.claims.rows import SINGLE
 from analysis.runs import FILES, check_runs
 from core.outputs import whole_file
@@ -26,7 +26,13 @@ LEDGER = "ledger.csv"
 _MIME = {".parquet": "application/vnd.apache.parquet", ".jsonl": "application/jsonl"}
 
 
-def write_report(runs: pd.DataFrame, record: Record, folder: Path, output: Path) -> Path:
+def write_report(
+    runs: pd.DataFrame,
+    record: Record,
+    folder: Path,
+    output: Path,
+    entries: Sequence[Entry] | None = None,
+) -> Path:
     """Writes the PDF of a study; the same study gives the same bytes.
 
     Every figure is also written as SVG, with what it shows as CSV, to `folder`/figures; what lies
@@ -38,6 +44,7 @@ def write_report(runs: pd.DataFrame, record: Record, folder: Path, output: Path)
             of every run that is missing.
         folder: Where its files lie; they are embedded in the PDF.
         output: PDF to create.
+        entries: The ledger of these runs, where it is at hand.
 
     Raises:
         InputError: If the frame is no runs frame, the record is another probe's, or `output`
@@ -46,7 +53,7 @@ def write_report(runs: pd.DataFrame, record: Record, folder: Path, output: Path)
     check_new_file(output)
     check_probe(record, folder, PROBE, Provenance)
     runs = check_runs(runs)
-    entries = ledger(runs)
+    entries = entries or ledger(runs)
     found = {section.name: built(section, runs) for section in SECTIONS}
     plates = {name: named(name, content) for name, (content, _) in found.items()}
     write_figures(plates, folder / FIGURES)

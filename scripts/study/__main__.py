@@ -154,7 +154,7 @@ def write(
             text = json.dumps(document(entries), indent=2, ensure_ascii=False, allow_nan=False)
             (new / "ledger.json").write_text(text + "\n", encoding="utf-8")
     if not pdf.exists():
-        write_report(runs, Record.read(folder), folder, pdf)
+        write_report(runs, Record.read(folder), folder, pdf, entries)
     return pdf
 
 
