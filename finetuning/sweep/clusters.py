@@ -1,56 +1,151 @@
-"""The backend that `--backend` names, for the length of a block."""
+"""Dask's and ray's workers as backends, and the backend that `--backend` names.
+
+Their own interfaces are used, and not joblib's: where a worker of dask dies for good, joblib's
+backend waits for ever.
+
+References:
+    | https://distributed.dask.org/en/stable/api.html#distributed.as_completed
+    | https://docs.ray.io/en/latest/ray-core/fault_tolerance/tasks.html
+"""
 
 import logging
-from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import joblib
 import torch
 
 from core.errors import InputError
-from finetuning.sweep.backends import Backend, Cluster, extra
+from finetuning.sweep.backends import Backend, extra
 from finetuning.sweep.config import SweepConfig
 from finetuning.sweep.processes import Processes
 from finetuning.sweep.slurm import Slurm
+from finetuning.sweep.tasks import Placed, Result, Task, death, has_begun
 
 _SLURM_TASKS = 100
 _PATIENCE = 10  # seconds that the first worker of a scheduler may take to come
+_DEATHS = "distributed.scheduler.allowed-failures"
+
+
+class Dask:
+    """The workers of a dask scheduler, one task a worker.
+
+    A task whose worker dies is tried again on others, as often as the scheduler allows: once where
+    it was started here.
+
+    Args:
+        client: Of `distributed`.
+
+    Attributes:
+        jobs: Tasks at a time.
+    """
+
+    def __init__(self, client: Any) -> None:  # ruff: ignore[any-type] - dask is an extra
+        self.client, self.jobs = client, len(client.nthreads())
+
+    def results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
+        """See `finetuning.sweep.backends.Backend`.
+
+        Raises:
+            InputError: If workers die before they have begun a task.
+        """
+        distributed = extra("distributed", "dask")
+        waiting = {self._submitted(task): task for task in tasks}
+        beside: list[Task[Result]] = []  # which waited for a worker that another task killed
+        reason, num_deaths = "", 0
+        for future in distributed.as_completed(list(waiting)):
+            task, error = waiting[future], future.exception()
+            if not isinstance(error, distributed.KilledWorker):
+                yield future.result()
+            elif has_begun(task.lock):
+                num_deaths += 1
+                yield task.failed(death(error))
+            else:
+                beside.append(task)
+                reason = " ".join(str(error).split())
+        if beside and not num_deaths:
+            raise InputError(
+                f"workers died before they had begun a task ({reason:.200}); workers with this "
+                "package and the folder of the runs were expected: see their logs"
+            )
+        if beside:
+            yield from self.results(beside)
+
+    def _submitted(self, task: Task[Result]) -> Any:  # ruff: ignore[any-type] - dask is an extra
+        return self.client.submit(_done, Placed(task, threads=1), pure=False)
+
+
+class Ray:
+    """The processors of a ray cluster, or its GPUs where it has some, one task each.
+
+    A task whose worker dies is tried once more.
+
+    Args:
+        jobs: Tasks at a time.
+        on_gpus: Whether each has a GPU.
+    """
+
+    def __init__(self, jobs: int, *, on_gpus: bool = False) -> None:
+        self.jobs, self.on_gpus = jobs, on_gpus
+
+    def results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
+        """See `finetuning.sweep.backends.Backend`."""
+        ray, errors = extra("ray", "ray"), extra("ray.exceptions", "ray")
+        do = ray.remote(num_cpus=1, num_gpus=int(self.on_gpus), max_retries=1)(_done)
+        left, running = deque(tasks), dict[Any, Task[Result]]()
+        while left or running:
+            while left and len(running) < self.jobs:
+                task = left.popleft()
+                running[do.remote(Placed(task, threads=1))] = task
+            for ended in ray.wait(list(running))[0]:
+                task = running.pop(ended)
+                try:
+                    result = ray.get(ended)
+                except errors.RayTaskError:  # it was raised by the task
+                    raise
+                except errors.RayError as error:
+                    result = task.failed(death(error))
+                yield result
+
+
+def _done(placed: Placed[Result]) -> Result:
+    return placed()
 
 
 @contextmanager
 def backend_of(config: SweepConfig) -> Generator[Backend]:
-    """Started here unless an address is given, and stopped at the end.
+    """The backend that options name, for a block.
+
+    It is started here unless an address is given, and stopped at the end.
 
     Raises:
         InputError: If what it needs is not installed or cannot be reached.
     """
+    jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
     if config.backend == "slurm":
         yield Slurm(config.jobs or _SLURM_TASKS, config.slurm or {})
-        return
-    jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
-    if config.backend == "loky":
+    elif config.backend == "loky":
         with Processes(jobs) as processes:
             yield processes
-        return
-    with ExitStack() as stack:
-        if config.backend == "dask":
-            jobs = stack.enter_context(_dask(config.scheduler, jobs))
-            deaths = (extra("distributed", "dask").KilledWorker,)
-        else:
-            jobs = stack.enter_context(_ray(config.scheduler, config.jobs, jobs))
-            deaths = (extra("ray.exceptions", "ray").RayError,)
-        stack.enter_context(joblib.parallel_config(config.backend, n_jobs=jobs))
-        yield Cluster(*deaths)
+    elif config.backend == "dask":
+        with _dask(config.scheduler, jobs) as dask:
+            yield dask
+    else:
+        with _ray(config.scheduler, config.jobs, jobs) as ray:
+            yield ray
 
 
 @contextmanager
-def _dask(scheduler: str | None, jobs: int) -> Generator[int]:
-    distributed = extra("distributed", "dask")
+def _dask(scheduler: str | None, jobs: int) -> Generator[Dask]:
+    distributed, dask = extra("distributed", "dask"), extra("dask", "dask")
     logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells of every worker
     local = {"n_workers": min(jobs, joblib.cpu_count()), "threads_per_worker": 1}
     where = {"address": scheduler} if scheduler else {**local, "dashboard_address": None}
     try:
-        client = distributed.Client(**where)
+        with dask.config.set({_DEATHS: 1}):
+            client = distributed.Client(**where)
     except (OSError, ValueError) as error:
         raise _unreachable("dask", scheduler, error) from error
     with client:
@@ -67,13 +162,12 @@ def _dask(scheduler: str | None, jobs: int) -> Generator[int]:
                 f"dask worker {many} has {threads[many]} threads; runs of one process would share "
                 "its random numbers: start workers with --nthreads 1, several a machine"
             )
-        yield len(threads)
+        yield Dask(client)
 
 
 @contextmanager
-def _ray(scheduler: str | None, asked: int, jobs: int) -> Generator[int]:
-    ray, backend = extra("ray", "ray"), extra("ray.util.joblib", "ray")
-    backend.register_ray()
+def _ray(scheduler: str | None, asked: int, jobs: int) -> Generator[Ray]:
+    ray = extra("ray", "ray")
     local = {"num_cpus": min(jobs, joblib.cpu_count()), "include_dashboard": False}
     where = {"address": scheduler} if scheduler else local
     try:
@@ -81,8 +175,10 @@ def _ray(scheduler: str | None, asked: int, jobs: int) -> Generator[int]:
     except (ConnectionError, ValueError) as error:
         raise _unreachable("ray", scheduler, error) from error
     try:
-        num_cpus = int(ray.cluster_resources()["CPU"])
-        yield min(asked or num_cpus, num_cpus)
+        found = ray.cluster_resources()
+        gpus = int(found.get("GPU", 0))
+        num = gpus or int(found["CPU"])
+        yield Ray(min(asked or num, num), on_gpus=gpus > 0)
     finally:
         ray.shutdown()
 

@@ -20,7 +20,7 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.parallel import ParallelBackendBase
 
 from core.errors import InputError
-from finetuning.sweep.tasks import FAILURES, Placed, Result, Task, died_twice
+from finetuning.sweep.tasks import FAILURES, Placed, Result, Task, death
 
 _IDLE = 300.0  # seconds after which a process without a task gives its memory back
 
@@ -68,7 +68,7 @@ class Processes:
         for task in died:
             ((_, ended),) = self._ended([task], 1)
             if isinstance(ended, BrokenProcessPool):
-                yield task.failed(died_twice(ended))
+                yield task.failed(death(ended))
             else:
                 yield ended
 

@@ -139,11 +139,11 @@ def _reported(error: Exception, file: Path) -> str:
     return f"{what:.200}; an end without a defect was expected: see the traceback in '{file}'"
 
 
-def died_twice(error: Exception) -> str:
-    """What to say of a task whose process has died both times."""
+def death(error: Exception) -> str:
+    """What to say of a task whose process has died again when it was tried once more."""
     codes = re.search(r"exit codes of the workers are .*", str(error))
     reason = codes[0] if codes else " ".join(str(error).split())
     return (
-        f"its process died twice ({reason:.200}); a process that ends was expected: give it more "
-        "memory, or less to do at once"
+        f"its process died at every attempt ({reason:.200}); a process that ends was expected: "
+        "give it more memory, or less to do at once"
     )

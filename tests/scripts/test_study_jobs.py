@@ -83,7 +83,7 @@ def test_a_process_that_dies_takes_no_other_record_with_it(tmp_path: Path) -> No
     with Processes(2) as processes:
         failed = made(jobs, processes)
     assert failed.keys() == {"kind/fatal"}
-    assert "its process died twice" in failed["kind/fatal"] and "SIGKILL" in failed["kind/fatal"]
+    assert "died at every attempt" in failed["kind/fatal"] and "SIGKILL" in failed["kind/fatal"]
     assert read(jobs, KIND).keys() == set(names)
 
 

@@ -1,8 +1,11 @@
 """Tests for finetuning/sweep/{clusters,slurm}.py on clusters of this machine."""
 
+import os
+import signal
 import sys
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
@@ -12,7 +15,7 @@ from joblib import cpu_count
 
 from core.errors import InputError
 from finetuning.sweep.__main__ import run_sweep
-from finetuning.sweep.clusters import backend_of
+from finetuning.sweep.clusters import Dask, backend_of
 from finetuning.sweep.config import SweepConfig
 from finetuning.sweep.names import RunConfig
 from finetuning.sweep.processes import Processes
@@ -20,6 +23,7 @@ from finetuning.sweep.running import LOCKS, Job
 from finetuning.sweep.schedule import sweep
 from finetuning.sweep.slurm import Queued, Slurm
 from finetuning.sweep.table import FRAME, INDEX
+from finetuning.sweep.tasks import Placed, begun
 from tests.finetuning.sweep.test_backends import Deadly
 from tests.finetuning.sweep.test_command import write_grid
 from tests.finetuning.tiny import assert_same_runs, tiny_config
@@ -91,6 +95,88 @@ def test_dask_workers_with_threads_are_refused(tmp_path: Path) -> None:
         backend_of(config),
     ):
         pytest.fail("it was taken")
+
+
+@dataclass(frozen=True)
+class Told:
+    """A task that says its name, raises an error, or kills its process."""
+
+    lock: Path
+    fate: str = ""
+
+    def __call__(self) -> str:
+        with begun(self.lock):
+            if self.fate == "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            if self.fate == "raises":
+                raise ValueError("no such task")
+            return self.lock.name
+
+    def failed(self, reason: str) -> str:
+        return reason
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("backend", ["dask", "ray"])
+def test_a_worker_of_a_cluster_that_dies_stops_no_other(backend: str, tmp_path: Path) -> None:
+    pytest.importorskip(NEEDS[backend])
+    tasks = [
+        Told(tmp_path / name, "dies" * (name == "fatal")) for name in ("a", "fatal", "b", "c")
+    ]
+    with backend_of(SweepConfig(backend=backend, jobs=2)) as cluster:
+        found = sorted(cluster.results(tasks))
+        assert found[:3] == ["a", "b", "c"] and "its process died at every attempt" in found[3]
+        with pytest.raises(ValueError, match="no such task"):
+            list(cluster.results([Told(tmp_path / "wrong", "raises")]))
+        assert list(cluster.results(tasks[:1])) == ["a"] and not list(cluster.results([]))
+
+
+class KilledWorker(Exception):
+    """As distributed's."""
+
+
+@dataclass(frozen=True)
+class Future:
+    """As dask's, of a task whose worker was lost or not."""
+
+    placed: Placed
+    is_lost: bool
+
+    def exception(self) -> Exception | None:
+        return KilledWorker("it was lost") if self.is_lost else None
+
+    def result(self) -> object:
+        return self.placed()
+
+
+class Scheduler:
+    """As dask's client, of workers that die so often."""
+
+    def __init__(self, deaths: int) -> None:
+        self.deaths = deaths
+
+    def nthreads(self) -> dict[str, int]:
+        return {"a": 1, "b": 1}
+
+    def submit(self, _: object, placed: Placed, *, pure: bool) -> Future:
+        assert not pure
+        self.deaths -= 1
+        return Future(placed, is_lost=self.deaths >= 0)
+
+
+def test_a_task_that_waited_beside_a_fatal_one_is_done_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake = module(as_completed=list, KilledWorker=KilledWorker)
+    monkeypatch.setitem(sys.modules, NEEDS["dask"], fake)
+    fatal, beside, late = (Told(tmp_path / name) for name in ("fatal", "beside", "late"))
+    fatal.lock.write_text("begun")
+    reason, *rest = Dask(Scheduler(deaths=2)).results([fatal, beside, late])
+    assert "its process died at every attempt (it was lost)" in reason
+    assert rest == ["late", "beside"]
+    with pytest.raises(InputError, match=r"died before they had begun a task \(it was lost\)"):
+        list(Dask(Scheduler(deaths=1)).results([beside]))
 
 
 def test_runs_of_this_machine_never_share_the_fate_of_the_sweep() -> None:
