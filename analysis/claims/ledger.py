@@ -157,23 +157,20 @@ def cited(entry: Entry, shared: Sequence[str]) -> list[str]:
 
 
 def hardly_learned(runs: pd.DataFrame, judgement: Judgement) -> str:
-    """How many of the models that a claim rests on are far from what training can reach.
+    """How many of the models that a claim rests on are below half of what others have reached.
 
     A difference from models that did not learn says little of what the claim is about, unless it
-    is about that.
+    is about that. The others are of the same environment, weights and number of images.
     """
     alike = ["dataset", "env", "pretrained", "from_scratch", "train_size"]
     best = runs.groupby(alike, dropna=False)["iid"].transform("max")
     models = runs.assign(share=runs["iid"] / best).loc[_rows(judgement), :]
     models = models.sort_values("share").drop_duplicates(["run", "method", "env", "cell", "seed"])
-    num = int((models["share"] < HARDLY).sum())
-    if not num:
+    failed = pd.Series(models.loc[models["share"] < HARDLY, "iid"])
+    if failed.empty:
         return ""
-    worst = models.iloc[0]
-    return (
-        f"{num} of {len(models)} models have less than half of the best i.i.d. accuracy from the "
-        f"same weights and as many images, such as {worst['run']} with {worst['iid']:.3f}"
-    )
+    num, lowest = len(failed), failed.min()
+    return f"{num} of {len(models)} models hardly learned (i.i.d. accuracy down to {lowest:.2f})"
 
 
 def _judged(claim: Claim, runs: pd.DataFrame) -> Entry:
