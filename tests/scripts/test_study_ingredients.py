@@ -131,7 +131,7 @@ def test_a_study_goes_on_with_what_it_began_with(
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"steps": 7}, "a run with other options .steps was 7, now 40"),
+        ({"steps": 7}, "a run with other options .steps was 7, now 20"),
         ({"data_fingerprint": "0123"}, "begun with another data fingerprint"),
         ({"pretrained_sha256": "0123"}, "begun with another pretrained sha256"),
     ],

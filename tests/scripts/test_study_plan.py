@@ -107,7 +107,7 @@ def test_timed_pairs_differ_in_dropout_alone_and_alternate() -> None:
 
 def test_options_of_the_study_take_precedence() -> None:
     config = settled(StudyConfig(steps=50, batch_size=3, seeds=(7,)))
-    assert (config.steps, config.milestones, config.eval_every) == (50, (25,), 20)
+    assert (config.steps, config.milestones, config.eval_every) == (50, (25,), 10)
     assert config.batch_size == 3 and config.seeds == (7,)
     assert StudyConfig().poorer_weights == "glyphnet.plain"
     assert StudyConfig(poorer="none").poorer_weights is None
@@ -121,7 +121,7 @@ def test_options_of_the_study_take_precedence() -> None:
         ({"poorer": "glyphnet.rich"}, "--poorer is glyphnet.rich, as is --pretrained"),
         ({"pretrained": "none"}, "starts from pretrained weights"),
         ({"batch_size": 0}, "--batch_size is 0"),
-        ({"steps": 30}, "--steps is 30 and --eval_every 20"),
+        ({"steps": 15}, "--steps is 15 and --eval_every 10"),
         ({"steps": 30, "eval_every": 16}, "--steps is 30 and --eval_every 16"),
         ({"protocol": "paper", "eval_every": 300}, "--steps is 400 and --eval_every 300"),
     ],

@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -245,6 +245,8 @@ class Client:
 
 
 def test_a_scheduler_without_workers_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = module(set=lambda values: nullcontext())
+    monkeypatch.setitem(sys.modules, "dask", module(config=settings))
     monkeypatch.setitem(sys.modules, "distributed", module(Client=Client))
     with (
         pytest.raises(InputError, match=r"'a:1' has no worker; .*dask worker a:1 --nthreads 1"),
