@@ -79,7 +79,7 @@ def settled(config: StudyConfig) -> StudyConfig:
 
     Example:
         >>> settled(StudyConfig()).milestones, settled(StudyConfig(steps=80)).milestones
-        ((20,), (40,))
+        ((10,), (40,))
     """
     scale = config.scale
     steps = config.steps or scale.steps
