@@ -116,14 +116,16 @@ def dropout_head(
     first = _stable_step(x, inverse, rate, loss, batch_size)
     # The columns of weights are those of the features, centred, and the bias.
     metric = torch.block_diag(inverse, inverse.new_full((1, 1), 1 / LINKS[loss].curvature))
+    scaled = x / (1 - rate)
     weights, velocity, early, late = x.new_zeros(4, y.shape[1], x.shape[1] + 1).unbind()
     for at, rows in enumerate(_batches(len(x), batch_size, steps, generator)):
-        masked, head = dropped(x[rows], rate, generator), _around_zero(weights, mean)
+        masked, head = _masked(scaled[rows], rate, generator), _around_zero(weights, mean)
         residual = LINKS[loss].mean(masked @ head.weight.T + head.bias) - y[rows]
         by_bias = residual.mean(0)
         by_weight = residual.T @ masked / batch_size - torch.outer(by_bias, mean)
         gradient = torch.cat([by_weight, by_bias[:, None]], 1)
-        gradient += decay * _penalty_gradient(weights, mean)
+        if decay:
+            gradient += decay * _penalty_gradient(weights, mean)
         velocity.mul_(MOMENTUM).add_(gradient @ metric)
         weights -= (1 - MOMENTUM) * first * (1 + first * at / DECLINE) ** (-2 / 3) * velocity
         if at >= steps // 2:
@@ -139,9 +141,14 @@ def _around_zero(weights: Float[Tensor, "C D1"], mean: Float[Tensor, " D"]) -> H
 
 def dropped(x: Features, rate: float, generator: Generator) -> Features:
     """Features behind dropout, scaled so that their mean stays."""
+    return _masked(x / (1 - rate), rate, generator)
+
+
+def _masked(x: Features, rate: float, generator: Generator) -> Features:
+    """The same array, with features dropped in place."""
     # Single precision is enough to draw masks with, and twice as fast.
     drawn = torch.rand(x.shape, generator=generator, device=x.device, dtype=torch.float32)
-    return (x / (1 - rate)) * (drawn >= rate)
+    return x.mul_(drawn >= rate)
 
 
 def excess_loss(
