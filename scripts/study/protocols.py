@@ -48,6 +48,7 @@ class Protocol:
         rich_samples: The same for measures of richness, some of which look at images that two
             seeds with other hold-outs have in common.
         curve_rates: Rates of linear layers trained with dropout beside their closed form.
+        curve_steps: Of that training; enough for the squared loss to be seen to converge.
         draws: Subsets of runs for each size of an ensemble.
         timed: Pairs of runs, with dropout and without, that have the machine to themselves.
     """
@@ -70,6 +71,7 @@ class Protocol:
     samples: int = 0
     rich_samples: int = 0
     curve_rates: tuple[float, ...]
+    curve_steps: int = 6_000
     draws: int = 10
     timed: int
 
@@ -96,6 +98,8 @@ PROTOCOLS: dict[Name, Protocol] = {
         tangent_rates=(0.0,),
         samples=64,
         curve_rates=(DROP_RATE,),
+        curve_steps=4_000,
+        draws=4,
         timed=3,
     ),
     "mini": Protocol(

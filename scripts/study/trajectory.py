@@ -88,12 +88,13 @@ def measure(folder: str) -> Record:
             "record is gone; remove the run's folder, and the same command trains it again"
         )
     evaluator = Evaluator(member)
-    names = [name for _, name in member.trajectory(first_step=1)]
+    steps, names = zip(*member.trajectory(first_step=1), strict=True)
     mean, along = RunningAverage(), []
     for state in map(member.state, names):
         mean.update(state)
         along.append(evaluator.logits(state))
-    final = evaluator.logits(member.state("final"))
+    is_final = steps[-1] == member.config.steps
+    final = along[-1] if is_final else evaluator.logits(member.state("final"))
     envs = final.keys()
     models = {
         ACCURACY: final,
