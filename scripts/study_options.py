@@ -1,7 +1,7 @@
 """Options that the studies share, and the runs that follow from them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -17,11 +17,14 @@ from core.options import DataOptions, ModelOptions
 from finetuning.config import TrainConfig
 from finetuning.linear.config import LinearConfig
 from finetuning.shared import shared_domains
-from finetuning.sweep import Backend, Processes
+from finetuning.sweep import Backend, BackendOptions, backend_of
+
+# Which may change when a study is resumed: where it lies and runs, and what it may take there.
+NOT_COMPARED = ("output", "backend", "jobs", "scheduler", "slurm", "workers", "cache")
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(ModelOptions, DataOptions):
+class StudyOptions(ModelOptions, DataOptions, BackendOptions):
     """Which network on which images, how a run is trained, and what it may cost."""
 
     pretrained: str = "glyphnet.rich"
@@ -52,9 +55,6 @@ class StudyOptions(ModelOptions, DataOptions):
     preset's where adamw trains them)."""
     linear_layers: tuple[str, ...] = ()
     """Layers that the linear model (1) reads (default: the last three residual blocks)."""
-    jobs: int = 0
-    """Runs and measurements at a time (default: one a GPU, one on a GPU that --device names, or
-    else one a core)."""
     memory: str = "2GB"
     """Budget of every probe for weights, activations, gradients and kernels."""
     cache: str | None = None
@@ -67,8 +67,7 @@ class StudyOptions(ModelOptions, DataOptions):
     """Store activations channels last (faster convolutions on most GPUs and some CPUs)."""
 
     def __post_init__(self) -> None:
-        if self.jobs < 0:
-            raise InputError(f"--jobs is {self.jobs}; at least 0 was expected")
+        super().__post_init__()
         if self.pretrained == "none":
             raise InputError(
                 "--pretrained is none; a study of fine-tuning starts from pretrained weights, and "
@@ -168,9 +167,14 @@ def check_layers(config: StudyOptions) -> None:
         chosen_layers(model, config.linear_layers)
 
 
-def report_on_this_machine(study: Callable[[Options, Backend], Path], config: Options) -> None:
-    """Run a study on this machine's GPUs or cores, and print where its report is."""
-    with Processes(config.jobs or jobs_on(config.device)) as backend:
+def report(study: Callable[[Options, Backend], Path], config: Options) -> None:
+    """Run a study where its options say, and print where its report is.
+
+    Raises:
+        InputError: If there is no such device or backend.
+    """
+    jobs = config.jobs or (jobs_on(config.device) if config.is_here else 0)
+    with backend_of(replace(config, jobs=jobs)) as backend:
         pdf = study(config, backend)
     print(f"report: {pdf}")
 

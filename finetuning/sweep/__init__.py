@@ -10,6 +10,8 @@
 """
 
 from finetuning.sweep.backends import Backend, Here
+from finetuning.sweep.clusters import backend_of
+from finetuning.sweep.config import BackendOptions
 from finetuning.sweep.grid import Grid, configurations, read_grids
 from finetuning.sweep.names import RunConfig, run_name
 from finetuning.sweep.processes import Processes
@@ -19,11 +21,13 @@ from finetuning.sweep.schedule import sweep
 __all__ = [
     "LOCKS",
     "Backend",
+    "BackendOptions",
     "Grid",
     "Here",
     "Outcome",
     "Processes",
     "RunConfig",
+    "backend_of",
     "configurations",
     "is_finished",
     "read_grids",

@@ -19,7 +19,7 @@ import torch
 
 from core.errors import InputError
 from finetuning.sweep.backends import Backend, extra
-from finetuning.sweep.config import SweepConfig
+from finetuning.sweep.config import BackendOptions
 from finetuning.sweep.processes import Processes
 from finetuning.sweep.slurm import Slurm
 from finetuning.sweep.tasks import Placed, Result, Task, death, has_begun
@@ -115,7 +115,7 @@ def _done(placed: Placed[Result]) -> Result:
 
 
 @contextmanager
-def backend_of(config: SweepConfig) -> Generator[Backend]:
+def backend_of(options: BackendOptions) -> Generator[Backend]:
     """The backend that options name, for a block.
 
     It is started here unless an address is given, and stopped at the end.
@@ -123,17 +123,17 @@ def backend_of(config: SweepConfig) -> Generator[Backend]:
     Raises:
         InputError: If what it needs is not installed or cannot be reached.
     """
-    jobs = config.jobs or torch.cuda.device_count() or joblib.cpu_count()
-    if config.backend == "slurm":
-        yield Slurm(config.jobs or _SLURM_TASKS, config.slurm or {})
-    elif config.backend == "loky":
+    jobs = options.jobs or torch.cuda.device_count() or joblib.cpu_count()
+    if options.backend == "slurm":
+        yield Slurm(options.jobs or _SLURM_TASKS, options.slurm or {})
+    elif options.backend == "loky":
         with Processes(jobs) as processes:
             yield processes
-    elif config.backend == "dask":
-        with _dask(config.scheduler, jobs) as dask:
+    elif options.backend == "dask":
+        with _dask(options.scheduler, jobs) as dask:
             yield dask
     else:
-        with _ray(config.scheduler, config.jobs, jobs) as ray:
+        with _ray(options.scheduler, options.jobs, jobs) as ray:
             yield ray
 
 

@@ -53,13 +53,26 @@ class Job:
             if not is_ours:
                 return self.failed(ELSEWHERE)
             with own_gpu(self.root):
-                return _made(self.config, self.root)
+                return self.made()
+
+    def made(self) -> Outcome:
+        """The outcome of the run, which is made unless it is finished."""
+        folder, began = Path(self.config.output), time.perf_counter()
+        if is_finished(self.config):
+            return Outcome(folder, 0.0)
+        steps, failure = attempted(lambda: _train(self.config), self.report)
+        return Outcome(folder, time.perf_counter() - began, failure, steps or 0)
 
     @property
     def lock(self) -> Path:
         """The file that is locked while the run is made, on whatever machine sees the folder."""
         name = os.path.relpath(self.config.output, self.root).replace(os.sep, "%")
         return self.root / LOCKS / name
+
+    @property
+    def report(self) -> Path:
+        """The file that a defect leaves its traceback in."""
+        return self.root / FAILURES / f"{Path(self.config.output).name}.txt"
 
     def failed(self, reason: str) -> Outcome:
         """The outcome where there is no finished run."""
@@ -81,14 +94,6 @@ def wait_for_one(configs: Sequence[RunConfig], root: Path) -> None:
     """Until the process that is at one of these runs has ended it, or died."""
     while configs and all(is_being_made(config, root) for config in configs):
         time.sleep(_LOOK_EVERY)
-
-
-def _made(config: RunConfig, root: Path) -> Outcome:
-    folder, began = Path(config.output), time.perf_counter()
-    if is_finished(config):
-        return Outcome(folder, 0.0)
-    steps, failure = attempted(lambda: _train(config), root / FAILURES / f"{folder.name}.txt")
-    return Outcome(folder, time.perf_counter() - began, failure, steps or 0)
 
 
 def _train(config: RunConfig) -> int:

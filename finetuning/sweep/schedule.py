@@ -18,6 +18,7 @@ def sweep(
     backend: Backend | None = None,
     tell: Callable[[Outcome], object] = lambda outcome: None,
     forecast: Forecast | None = None,
+    task: type[Job] = Job,
 ) -> list[Outcome]:
     """Run everything that is not finished, in the order given.
 
@@ -31,6 +32,7 @@ def sweep(
         backend: Where; by default in this process, one after the other.
         tell: Called with every outcome as it comes.
         forecast: Of this sweep and of others that follow; by default of this one alone.
+        task: What makes a run.
 
     Returns:
         One outcome a run, in the order of `configs`. A run that another sweep is at has failed
@@ -45,19 +47,14 @@ def sweep(
     waiting = [config for config in configs if not is_finished(config)]
     found = {output: Outcome(output, 0.0) for output in outputs}
     if waiting:
-        for outcome in _outcomes(waiting, root, backend or Here(), forecast):
+        backend = backend or Here()
+        forecast = forecast or Forecast(waiting, backend.jobs)
+        forecast.sweeping(waiting, backend.jobs)
+        results = backend.results([task(one, root) for one in waiting])
+        for outcome in _with_time_to_go(results, forecast):
             found[outcome.folder] = outcome
             tell(outcome)
     return [found[output] for output in outputs]
-
-
-def _outcomes(
-    configs: Sequence[RunConfig], root: Path, backend: Backend, forecast: Forecast | None
-) -> Generator[Outcome]:
-    """One outcome a run, the first to end first, with the time to go."""
-    forecast = forecast or Forecast(configs, backend.jobs)
-    forecast.sweeping(configs, backend.jobs)
-    yield from _with_time_to_go(backend.results([Job(one, root) for one in configs]), forecast)
 
 
 def _check_distinct(outputs: Sequence[Path]) -> None:

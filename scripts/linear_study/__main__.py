@@ -36,9 +36,8 @@ from scripts.linear_study.collecting import PROBE, grid_frame, runs_frame, study
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained, comparison, configs, grid
 from scripts.linear_study.probing import CREATION, CREATION_GRID, RATE, probe_all
-from scripts.study_options import check_layers, held_out, report_on_this_machine
+from scripts.study_options import NOT_COMPARED, check_layers, held_out, report
 
-NOT_COMPARED = ("output", "jobs", "workers", "cache")
 BEFORE = {"head_lr_factor": 1.0}  # of studies that were begun before the option
 
 log = logging.getLogger(__name__)
@@ -129,7 +128,7 @@ def main() -> None:
 
 
 def _study(config: LinearStudyConfig) -> None:
-    report_on_this_machine(study, config)
+    report(study, config)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,9 @@ from scripts.study.plan import RUNS, Planned, environments, plan
 from scripts.study.probing import final_models, probes, trajectories
 from scripts.study.training import trained
 from scripts.study_jobs import made
-from scripts.study_options import report_on_this_machine
+from scripts.study_options import NOT_COMPARED, report
 
 PROBE = "study"
-NOT_COMPARED = ("output", "jobs", "workers", "cache")
 BEFORE = {"keep_checkpoints": True}  # of studies that were begun before the option
 
 log = logging.getLogger(__name__)
@@ -190,7 +189,7 @@ def main() -> None:
 
 
 def _study(config: StudyConfig) -> None:
-    report_on_this_machine(study, config)
+    report(study, config)
 
 
 if __name__ == "__main__":

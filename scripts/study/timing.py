@@ -1,8 +1,9 @@
 """What a run costs when it has the machine to itself.
 
 Runs that share a machine wait for each other, so that their times say little. Some pairs of runs
-are therefore made first, one after the other in this process. Their times are written down as each
-ends; a run that was finished or interrupted by an earlier call has none.
+are therefore made first, one after the other: here in this process, which may compute on all
+cores, elsewhere as tasks of the cluster. Their times are written down as each ends; a run that was
+finished or interrupted by an earlier call has none.
 """
 
 import json
@@ -16,8 +17,10 @@ from core.documents import read_json
 from core.outputs import whole_file
 from finetuning.config import TrainConfig, resolve
 from finetuning.setup import prepare
-from finetuning.sweep import Here, Outcome, is_finished, sweep
+from finetuning.sweep import Backend, Here, Outcome, Processes, sweep
 from finetuning.sweep.forecast import Forecast
+from finetuning.sweep.running import Job
+from finetuning.sweep.tasks import attempted
 
 SECONDS = "seconds.json"
 
@@ -26,19 +29,33 @@ class _Seconds(TypedDict):
     seconds: dict[str, float]
 
 
-def timed_alone(runs: Sequence[TrainConfig], root: Path, forecast: Forecast) -> list[Outcome]:
+class _Prepared(Job):
+    """A run whose images and weights are loaded before the clock starts.
+
+    What the first run of a process loads, the others find.
+    """
+
+    def made(self) -> Outcome:
+        """See `Job`."""
+        run = self.config
+        assert isinstance(run, TrainConfig)
+        _, failure = attempted(lambda: prepare(resolve(run)), self.report)
+        return self.failed(failure) if failure else super().made()
+
+
+def timed_alone(
+    runs: Sequence[TrainConfig], root: Path, backend: Backend, forecast: Forecast
+) -> list[Outcome]:
     """Make the runs one by one; the seconds of those that were not interrupted are kept.
 
     Returns:
         One outcome a run.
     """
-    waiting = [run for run in runs if not is_finished(run)]
-    if waiting:
-        prepare(resolve(waiting[0]))  # what the first run of a process loads, the others find
+    where = Here() if isinstance(backend, Processes) else backend
     outcomes = []
     for run in runs:
         begun = Path(run.output).exists()
-        (outcome,) = sweep([run], root, Here(), forecast=forecast)
+        (outcome,) = sweep([run], root, where, forecast=forecast, task=_Prepared)
         outcomes.append(outcome)
         if not begun and not outcome.failure:
             _keep(root, Path(run.output).name, outcome.seconds)

@@ -25,7 +25,7 @@ def trained(
     output = Path(config.output)
     waiting = [one.config for one in planned if not is_finished(one.config)]
     forecast = Forecast(waiting, backend.jobs)
-    outcomes = timed_alone(timed_pairs(config, planned), output, forecast)
+    outcomes = timed_alone(timed_pairs(config, planned), output, backend, forecast)
     along: dict[str, str] = {}
     for group in by_environment(planned):  # whose checkpoints go before the next one's come
         swept = all_swept([one.config for one in group], output, backend, forecast)
