@@ -4,6 +4,7 @@ r"""The paper's study on any network and data: a verdict on each of its claims, 
     python -m scripts.study --protocol mini          # the same in an hour or two
     python -m scripts.study --protocol paper --data PACS --model resnet50 \
         --pretrained resnet50.safetensors --poorer older.safetensors --output runs/pacs
+    python -m scripts.study --protocol paper ... --backend slurm --slurm '{slurm_partition: gpu}'
 
 Every environment is held out in turn, over cells of learning rate and weight decay, seeds and
 dropout rates; beside that a faster head, fewer images, random and poorer weights, rivals of

@@ -1,4 +1,4 @@
-"""Tests for scripts/study/timing.py and where a study is done."""
+"""Tests for where a study is done, and for scripts/study/timing.py."""
 
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -7,16 +7,29 @@ from dataclasses import asdict
 from pathlib import Path
 
 import joblib
+import pandas as pd
 import pytest
+import torch
 
+from analysis.runs import read_runs
 from core.resumable import differences
 from finetuning.config import TrainConfig
-from finetuning.sweep import Backend, BackendOptions, Here, Outcome, Processes
+from finetuning.sweep import (
+    Backend,
+    BackendOptions,
+    Here,
+    Outcome,
+    Processes,
+    backend_of,
+)
 from finetuning.sweep.forecast import Forecast
 from scripts import study_options
 from scripts.study import timing
+from scripts.study.__main__ import study
 from scripts.study.config import StudyConfig
+from scripts.study.protocols import PROTOCOLS
 from tests.finetuning.tiny import tiny_config, write_images
+from tests.scripts.test_study import TINY, tiny_study
 
 LOADING = 0.5  # seconds
 
@@ -122,3 +135,21 @@ def test_the_device_of_this_machine_counts_where_runs_are_made_here(
     )
     (found,) = asked
     assert found.jobs == jobs and capsys.readouterr().out == "report: a.pdf\n"
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of packages that are no dependency of ours
+@pytest.mark.parametrize(("backend", "package"), [("dask", "distributed"), ("ray", "ray")])
+def test_a_study_on_a_cluster_finds_what_it_finds_here(
+    backend: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(package)
+    monkeypatch.setitem(PROTOCOLS, "smoke", TINY)
+    torch.set_default_dtype(torch.float32)  # as the workers compute
+    write_images(tmp_path / "data")
+    here = study(tiny_study(tmp_path), Here())
+    config = tiny_study(tmp_path, output=str(tmp_path / "there"), backend=backend, jobs=2)
+    with backend_of(config) as cluster:
+        there = study(config, cluster)
+    frames = [read_runs(pdf.parent / "study") for pdf in (here, there)]
+    pd.testing.assert_frame_equal(*(frame.drop(columns="seconds") for frame in frames))
