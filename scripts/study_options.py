@@ -24,7 +24,7 @@ NOT_COMPARED = ("output", "backend", "jobs", "scheduler", "slurm", "workers", "c
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyOptions(ModelOptions, DataOptions, BackendOptions):
+class StudyOptions(BackendOptions, ModelOptions, DataOptions):
     """Which network on which images, how a run is trained, and what it may cost."""
 
     pretrained: str = "glyphnet.rich"
