@@ -55,6 +55,9 @@ class StudyOptions(BackendOptions, ModelOptions, DataOptions):
     preset's where adamw trains them)."""
     linear_layers: tuple[str, ...] = ()
     """Layers that the linear model (1) reads (default: the last three residual blocks)."""
+    jobs: int = 0
+    """Runs and measurements at a time (default: one a GPU, one on a GPU that --device names, or
+    else one a core; on a cluster one a worker; 100 of SLURM)."""
     memory: str = "2GB"
     """Budget of every probe for weights, activations, gradients and kernels."""
     cache: str | None = None
@@ -68,6 +71,11 @@ class StudyOptions(BackendOptions, ModelOptions, DataOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.backend == "ray" and ":" in self.device:
+            raise InputError(
+                f"--device is {self.device} and --backend ray, which gives every task a GPU of "
+                "its own; auto, cuda or cpu was expected: leave --device out"
+            )
         if self.pretrained == "none":
             raise InputError(
                 "--pretrained is none; a study of fine-tuning starts from pretrained weights, and "
@@ -167,14 +175,15 @@ def check_layers(config: StudyOptions) -> None:
         chosen_layers(model, config.linear_layers)
 
 
-def report(study: Callable[[Options, Backend], Path], config: Options) -> None:
+def run_and_report(study: Callable[[Options, Backend], Path], config: Options) -> None:
     """Run a study where its options say, and print where its report is.
 
     Raises:
         InputError: If there is no such device or backend.
     """
     jobs = config.jobs or (jobs_on(config.device) if config.is_here else 0)
-    with backend_of(replace(config, jobs=jobs)) as backend:
+    on_gpus = config.device != "cpu"
+    with backend_of(replace(config, jobs=jobs), on_gpus=on_gpus) as backend:
         pdf = study(config, backend)
     print(f"report: {pdf}")
 

@@ -22,6 +22,7 @@ from joblib.parallel import ParallelBackendBase
 from core.errors import InputError
 from finetuning.sweep.tasks import FAILURES, Placed, Result, Task, death
 
+SILENT = {"TQDM_DISABLE": "1"}  # environment of processes whose bars would be mixed
 _IDLE = 300.0  # seconds after which a process without a task gives its memory back
 
 
@@ -110,7 +111,7 @@ class _Process:
 
     def __init__(self, threads: int) -> None:
         limits = dict.fromkeys(ParallelBackendBase.MAX_NUM_THREADS_VARS, str(threads))
-        self.env = limits | {"TQDM_DISABLE": "1"}  # bars of several would be mixed
+        self.env = limits | SILENT
         self.pool = self._pool()
 
     def _pool(self) -> ProcessPoolExecutor:

@@ -53,10 +53,9 @@ class Job:
             if not is_ours:
                 return self.failed(ELSEWHERE)
             with own_gpu(self.root):
-                return self.made()
+                return self._made()
 
-    def made(self) -> Outcome:
-        """The outcome of the run, which is made unless it is finished."""
+    def _made(self) -> Outcome:
         folder, began = Path(self.config.output), time.perf_counter()
         if is_finished(self.config):
             return Outcome(folder, 0.0)

@@ -18,7 +18,6 @@ def sweep(
     backend: Backend | None = None,
     tell: Callable[[Outcome], object] = lambda outcome: None,
     forecast: Forecast | None = None,
-    task: type[Job] = Job,
 ) -> list[Outcome]:
     """Run everything that is not finished, in the order given.
 
@@ -32,7 +31,6 @@ def sweep(
         backend: Where; by default in this process, one after the other.
         tell: Called with every outcome as it comes.
         forecast: Of this sweep and of others that follow; by default of this one alone.
-        task: What makes a run.
 
     Returns:
         One outcome a run, in the order of `configs`. A run that another sweep is at has failed
@@ -50,8 +48,8 @@ def sweep(
         backend = backend or Here()
         forecast = forecast or Forecast(waiting, backend.jobs)
         forecast.sweeping(waiting, backend.jobs)
-        results = backend.results([task(one, root) for one in waiting])
-        for outcome in _with_time_to_go(results, forecast):
+        results = backend.results([Job(one, root) for one in waiting])
+        for outcome in with_time_to_go(results, forecast):
             found[outcome.folder] = outcome
             tell(outcome)
     return [found[output] for output in outputs]
@@ -65,7 +63,8 @@ def _check_distinct(outputs: Sequence[Path]) -> None:
         seen.add(output)
 
 
-def _with_time_to_go(outcomes: Iterable[Outcome], forecast: Forecast) -> Generator[Outcome]:
+def with_time_to_go(outcomes: Iterable[Outcome], forecast: Forecast) -> Generator[Outcome]:
+    """The same outcomes, of which the forecast and a progress bar take note."""
     shown = "{desc}: {n_fmt}/{total_fmt} runs in {elapsed}{postfix}"
     total, done = len(forecast.kinds), len(forecast.done)
     with tqdm(total=total, initial=done, desc="sweep", bar_format=shown) as bar:

@@ -10,6 +10,7 @@ from finetuning.sweep.backends import extra
 from finetuning.sweep.tasks import Placed, Result, Task
 
 LOGS = ".slurm"
+_MOST = 1000  # tasks of an array; clusters allow 1,001 unless their MaxArraySize says otherwise
 _LOOK_EVERY = 2.0  # seconds
 
 
@@ -22,7 +23,7 @@ class Queued(Placed[Result]):
 
 
 class Slurm:
-    """Every task one of a job array.
+    """Every task one of a job array, or of several, one array after the other.
 
     Args:
         max_jobs: At most so many tasks at a time.
@@ -58,7 +59,11 @@ class Slurm:
 
     def results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
         """See `finetuning.sweep.backends.Backend`."""
-        waiting = self._submitted(tasks) if tasks else {}
+        for first in range(0, len(tasks), _MOST):
+            yield from self._results(tasks[first : first + _MOST])
+
+    def _results(self, tasks: Sequence[Task[Result]]) -> Iterator[Result]:
+        waiting = self._submitted(tasks)
         while waiting:
             ended = [job for job in waiting if job.done()]
             for job in ended:
@@ -74,7 +79,7 @@ class Slurm:
         except RuntimeError as error:  # submitit's FailedJobError, with what sbatch said
             raise InputError(
                 f"SLURM did not take the tasks ({' '.join(str(error).split()):.300}); parameters "
-                "that it allows were expected: mend --slurm or --jobs"
+                "that it allows were expected: mend --slurm"
             ) from error
 
 

@@ -63,9 +63,18 @@ class Placed(Generic[Result]):
     directory: str = field(default_factory=os.getcwd)
 
     def __call__(self) -> Result:
-        """Do it."""
+        """Do it.
+
+        Raises:
+            InputError: If this process does not see the directory.
+        """
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        if not Path(self.directory).is_dir():
+            raise InputError(
+                f"there is no folder '{self.directory}' on {socket.gethostname()}; one that all "
+                "machines see was expected: start the command in such a folder"
+            )
         with chdir(self.directory):
             return self.task()
 

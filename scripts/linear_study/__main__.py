@@ -36,7 +36,7 @@ from scripts.linear_study.collecting import PROBE, grid_frame, runs_frame, study
 from scripts.linear_study.config import LinearStudyConfig
 from scripts.linear_study.plan import GRID, Trained, comparison, configs, grid
 from scripts.linear_study.probing import CREATION, CREATION_GRID, RATE, probe_all
-from scripts.study_options import NOT_COMPARED, check_layers, held_out, report
+from scripts.study_options import NOT_COMPARED, check_layers, held_out, run_and_report
 
 BEFORE = {"head_lr_factor": 1.0}  # of studies that were begun before the option
 
@@ -128,7 +128,7 @@ def main() -> None:
 
 
 def _study(config: LinearStudyConfig) -> None:
-    report(study, config)
+    run_and_report(study, config)
 
 
 if __name__ == "__main__":

@@ -61,7 +61,7 @@ from scripts.study.plan import RUNS, Planned, environments, plan
 from scripts.study.probing import final_models, probes, trajectories
 from scripts.study.training import trained
 from scripts.study_jobs import made
-from scripts.study_options import NOT_COMPARED, report
+from scripts.study_options import NOT_COMPARED, run_and_report
 
 PROBE = "study"
 BEFORE = {"keep_checkpoints": True}  # of studies that were begun before the option
@@ -190,7 +190,7 @@ def main() -> None:
 
 
 def _study(config: StudyConfig) -> None:
-    report(study, config)
+    run_and_report(study, config)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ as one study. They are therefore written down when a study begins and compared w
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -25,6 +25,7 @@ from scripts.study.plan import Planned
 from scripts.study_options import check_layers
 
 FILE = "ingredients.json"
+BEFORE = {"curve_steps": 6_000, "permutations": 20}  # of all protocols, before they had them
 
 
 class Ingredients(TypedDict):
@@ -44,7 +45,11 @@ def ingredients(config: StudyConfig, planned: Sequence[Planned]) -> Ingredients:
     check_layers(config)
     runs = [one.config for one in planned if isinstance(one.config, TrainConfig)]
     starts = {run.pretrained: run for run in runs}
-    facts = {start: prepare(resolve(run)).facts for start, run in starts.items()}
+    # Where runs are made there may be a GPU; here there need be none.
+    checked = {
+        start: prepare(resolve(replace(run, device="cpu"))) for start, run in starts.items()
+    }
+    facts = {start: setup.facts for start, setup in checked.items()}
     protocol = json.loads(json.dumps(asdict(config.scale)))  # as it will be read back
     return Ingredients(
         protocol=protocol,
@@ -99,5 +104,5 @@ def _named(found: Ingredients) -> Mapping[str, object]:
     return {
         "its images": found["data_fingerprint"],
         **{f"the weights {name}": value for name, value in found["pretrained_sha256"].items()},
-        **{f"the protocol's {name}": value for name, value in found["protocol"].items()},
+        **{f"the protocol's {name}": v for name, v in (BEFORE | found["protocol"]).items()},
     }

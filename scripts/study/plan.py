@@ -161,15 +161,17 @@ def in_first_cell(config: StudyConfig, runs: Sequence[TrainConfig]) -> list[Trai
     return [r for r in runs if (r.lr, r.weight_decay) == (base.lr, base.weight_decay)]
 
 
-def timed_pairs(config: StudyConfig, planned: Sequence[Planned]) -> list[TrainConfig]:
+def timed_pairs(
+    config: StudyConfig, planned: Sequence[Planned]
+) -> list[tuple[TrainConfig, TrainConfig]]:
     """Plain runs and their partners with dropout, whose order alternates from pair to pair.
 
     What slows the machine down over time then slows both kinds down alike.
     """
-    pairs: dict[tuple[object, ...], list[TrainConfig]] = {}
+    runs: dict[tuple[object, ...], list[TrainConfig]] = {}
     for run in network_runs(planned, "main"):
         if run.drop_rate in ENDS:
             key = (run.lr, run.weight_decay, run.seed, run.test_env)
-            pairs.setdefault(key, []).append(run)
-    chosen = list(pairs.values())[: config.scale.timed]
-    return [run for i, pair in enumerate(chosen) for run in (pair[::-1] if i % 2 else pair)]
+            runs.setdefault(key, []).append(run)
+    chosen = list(runs.values())[: config.scale.timed]
+    return [(one, other) if i % 2 == 0 else (other, one) for i, (one, other) in enumerate(chosen)]

@@ -26,7 +26,6 @@ LINEARITY, RICHNESS, CREATION, RATE = "linearity", "richness", "creation", "rate
 ALL_IMAGES = 2**31
 ALPHAS = (0.25, 0.5, 0.75, 1.0)
 LOSS, CURVE_REPEATS = "squared", 2  # the loss whose closed form is exact
-PERMUTATIONS = 5  # of the null of feature creation, whose mean alone the ledger asks for
 
 Runs = Sequence[TrainConfig]
 
@@ -106,7 +105,7 @@ def _creation(config: StudyConfig, runs: Runs) -> Iterator[Job]:
         folder = folder_of(config.output, CREATION, run_name(run))
         options = FeatureCreationConfig(
             checkpoints=(run.output,),
-            permutations=PERMUTATIONS,
+            permutations=config.scale.permutations,
             cache=config.cache,
             **_shared(config, folder, config.scale.samples),
         )

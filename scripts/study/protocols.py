@@ -49,6 +49,7 @@ class Protocol:
             seeds with other hold-outs have in common.
         curve_rates: Rates of linear layers trained with dropout beside their closed form.
         curve_steps: Of that training; enough for the squared loss to be seen to converge.
+        permutations: Of the images, for the null of feature creation.
         draws: Subsets of runs for each size of an ensemble.
         timed: Pairs of runs, with dropout and without, that have the machine to themselves.
     """
@@ -72,6 +73,7 @@ class Protocol:
     rich_samples: int = 0
     curve_rates: tuple[float, ...]
     curve_steps: int = 6_000
+    permutations: int = 20
     draws: int = 10
     timed: int
 
@@ -98,7 +100,8 @@ PROTOCOLS: dict[Name, Protocol] = {
         tangent_rates=(0.0,),
         samples=64,
         curve_rates=(DROP_RATE,),
-        curve_steps=4_000,
+        curve_steps=5_000,
+        permutations=5,
         draws=4,
         timed=3,
     ),

@@ -19,6 +19,7 @@ from finetuning.sweep import LOCKS, Here
 from scripts.study.__main__ import PROBE, begin, study
 from scripts.study.config import StudyConfig
 from scripts.study.ingredients import (
+    BEFORE,
     FILE,
     Ingredients,
     check_facts,
@@ -58,6 +59,19 @@ def checked(config: StudyConfig) -> None:
     if not Path(config.output).exists():
         begin(config, found)
     check_unchanged(Path(config.output), found, planned)
+
+
+def test_a_study_begun_before_protocols_told_something_goes_on(config: StudyConfig) -> None:
+    checked(replace(config, protocol="mini"))
+    file = Path(config.output) / FILE
+    begun = json.loads(file.read_text())
+    assert all(begun["protocol"].pop(name) == value for name, value in BEFORE.items())
+    file.write_text(json.dumps(begun))
+    checked(replace(config, protocol="mini"))
+
+
+def test_what_is_made_elsewhere_may_need_a_gpu_that_is_not_here(config: StudyConfig) -> None:
+    checked(replace(config, device="cuda", backend="slurm"))
 
 
 def write_run(config: StudyConfig, **changed: object) -> None:

@@ -96,13 +96,13 @@ def test_linear_models_have_the_learning_rates_of_all_cells() -> None:
 
 def test_timed_pairs_differ_in_dropout_alone_and_alternate() -> None:
     config = StudyConfig()
-    runs = timed_pairs(config, plan(config, ("ink", "photo")))
-    assert len(runs) == 2 * config.scale.timed
-    rates = [run.drop_rate for run in runs]
-    assert rates[:4] == [0.0, DROP_RATE, DROP_RATE, 0.0]
-    for first, second in zip(runs[::2], runs[1::2], strict=True):
-        changed = {"drop_rate": second.drop_rate, "output": second.output}
-        assert replace(first, **changed) == second
+    pairs = timed_pairs(config, plan(config, ("ink", "photo")))
+    assert len(pairs) == config.scale.timed
+    rates = [(one.drop_rate, other.drop_rate) for one, other in pairs]
+    assert rates[:2] == [(0.0, DROP_RATE), (DROP_RATE, 0.0)]
+    for one, other in pairs:
+        changed = {"drop_rate": other.drop_rate, "output": other.output}
+        assert replace(one, **changed) == other
 
 
 def test_options_of_the_study_take_precedence() -> None:
@@ -121,6 +121,8 @@ def test_options_of_the_study_take_precedence() -> None:
         ({"poorer": "glyphnet.rich"}, "--poorer is glyphnet.rich, as is --pretrained"),
         ({"pretrained": "none"}, "starts from pretrained weights"),
         ({"batch_size": 0}, "--batch_size is 0"),
+        ({"backend": "ray", "device": "cuda:1"}, "--device is cuda:1 and --backend ray"),
+        ({"backend": "slurm", "scheduler": "a:1"}, "--scheduler was given with --backend slurm"),
         ({"steps": 15}, "--steps is 15 and --eval_every 10"),
         ({"steps": 30, "eval_every": 16}, "--steps is 30 and --eval_every 16"),
         ({"protocol": "paper", "eval_every": 300}, "--steps is 400 and --eval_every 300"),

@@ -1,10 +1,9 @@
-"""Tests for finetuning/sweep/{clusters,slurm}.py on clusters of this machine."""
+"""Tests for finetuning/sweep/clusters.py on clusters of this machine."""
 
 import os
 import signal
 import sys
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -15,18 +14,13 @@ from joblib import cpu_count
 
 from core.errors import InputError
 from finetuning.sweep.__main__ import run_sweep
-from finetuning.sweep.clusters import Dask, backend_of
+from finetuning.sweep.clusters import Dask, Ray, backend_of
 from finetuning.sweep.config import SweepConfig
-from finetuning.sweep.names import RunConfig
 from finetuning.sweep.processes import Processes
-from finetuning.sweep.running import LOCKS, Job
-from finetuning.sweep.schedule import sweep
-from finetuning.sweep.slurm import Queued, Slurm
 from finetuning.sweep.table import FRAME, INDEX
 from finetuning.sweep.tasks import Placed, begun
-from tests.finetuning.sweep.test_backends import Deadly
 from tests.finetuning.sweep.test_command import write_grid
-from tests.finetuning.tiny import assert_same_runs, tiny_config
+from tests.finetuning.tiny import assert_same_runs
 
 NEEDS = {"dask": "distributed", "ray": "ray", "slurm": "submitit"}
 
@@ -48,36 +42,6 @@ def test_clusters_write_the_same_records_as_loky(backend: str, data: Path, tmp_p
     pd.testing.assert_frame_equal(*(frame.drop(columns="seconds") for frame in frames))
     for run in loky.query("status == 'finished'")["run"]:
         assert_same_runs(tmp_path / "loky" / run, tmp_path / backend / run)
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_tasks_of_submitit_write_the_same_files(data: Path, tmp_path: Path) -> None:
-    pytest.importorskip(NEEDS["slurm"])
-    alone = [tiny_config(data, tmp_path / "alone" / str(s), seed=s) for s in (0, 1)]
-    tasks = [tiny_config(data, tmp_path / "tasks" / str(s), seed=s) for s in (0, 1)]
-    wrong: Sequence[RunConfig] = [tiny_config(data, tmp_path / "wrong", test_env=("moon",))]
-    sweep(alone, tmp_path)
-    outcomes = sweep([*tasks, *wrong], tmp_path, Slurm(2, {"timeout_min": 5}, cluster="local"))
-    for one, other in zip(alone, tasks, strict=True):
-        assert_same_runs(Path(one.output), Path(other.output))
-    assert "'moon' is not in" in outcomes[2].failure
-    assert [outcome.steps for outcome in outcomes] == [6, 6, 0]
-
-
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore")
-def test_a_task_that_dies_is_a_failure_and_one_that_is_preempted_goes_on(
-    data: Path, tmp_path: Path
-) -> None:
-    pytest.importorskip(NEEDS["slurm"])
-    (tmp_path / LOCKS).mkdir()
-    config = Deadly(**vars(tiny_config(data, tmp_path / "run")))
-    (outcome,) = Slurm(1, {}, cluster="local").results([Job(config, tmp_path)])
-    assert "of SLURM ended without a result" in outcome.failure
-
-    task = Queued(Job(tiny_config(data, tmp_path / "again"), tmp_path))
-    assert task.checkpoint().result().folder == tmp_path / "again"
 
 
 @pytest.mark.slow
@@ -201,31 +165,9 @@ def module(**names: object) -> ModuleType:
     return found
 
 
-class Executor:
-    """As submitit's, on a SLURM that takes nothing."""
-
-    def __init__(self, **_: object) -> None:
-        pass
-
-    def update_parameters(self, **_: object) -> None:
-        pass
-
-    @contextmanager
-    def batch(self) -> Generator[None]:
-        yield
-        raise RuntimeError("sbatch: error: invalid partition\nspecified")
-
-    def submit(self, task: Queued) -> object:
-        return object()
-
-
-def test_what_slurm_says_of_tasks_is_a_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "submitit", module(AutoExecutor=Executor))
-    job = Job(tiny_config("digits", tmp_path / "run"), tmp_path)
-    with pytest.raises(InputError, match=r"not take the tasks \(sbatch: .* partition specified\)"):
-        list(Slurm(1, {}).results([job]))
+def test_a_worker_without_the_folder_of_the_command_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there is no folder '/none' on .*all machines see"):
+        Placed(Told(tmp_path / "a"), directory="/none")()
 
 
 class Client:
@@ -245,7 +187,7 @@ class Client:
 
 
 def test_a_scheduler_without_workers_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = module(set=lambda values: nullcontext())
+    settings = module(get=lambda name, default: default, set=lambda values: nullcontext())
     monkeypatch.setitem(sys.modules, "dask", module(config=settings))
     monkeypatch.setitem(sys.modules, "distributed", module(Client=Client))
     with (
@@ -253,3 +195,41 @@ def test_a_scheduler_without_workers_is_a_sentence(monkeypatch: pytest.MonkeyPat
         backend_of(SweepConfig(backend="dask", scheduler="a:1")),
     ):
         pytest.fail("it was taken")
+
+
+def test_workers_of_dask_keep_their_memory_and_what_the_user_gave_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: dict[str, object] = {}
+
+    def change(values: dict[str, object]) -> nullcontext[None]:
+        found.update(values)
+        return nullcontext()
+
+    given = {"MALLOC_TRIM_THRESHOLD_": 65536, "http_proxy": "a"}
+    settings = module(get=lambda name, default: given, set=change)
+    monkeypatch.setitem(sys.modules, "dask", module(config=settings))
+    monkeypatch.setitem(sys.modules, "distributed", module(Client=Client))
+    with (
+        pytest.raises(InputError, match="has no worker"),
+        backend_of(SweepConfig(backend="dask")),
+    ):
+        pytest.fail("it was taken")
+    environment = found["distributed.nanny.pre-spawn-environ"]
+    assert isinstance(environment, dict)
+    assert environment["http_proxy"] == "a" and environment["OMP_NUM_THREADS"] == "1"
+    assert "MALLOC_TRIM_THRESHOLD_" not in environment
+
+
+@pytest.mark.parametrize(("on_gpus", "jobs"), [(True, 1), (False, 4)])
+def test_a_task_of_ray_has_a_gpu_where_it_is_to_compute_on_one(
+    on_gpus: bool, jobs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resources = {"CPU": 4.0, "GPU": 1.0}
+    fake = module(
+        init=lambda **_: None, cluster_resources=lambda: resources, shutdown=lambda: None
+    )
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    options = SweepConfig(backend="ray", scheduler="a:1")
+    with backend_of(options, on_gpus=on_gpus) as ray:
+        assert isinstance(ray, Ray) and (ray.on_gpus, ray.jobs) == (on_gpus, jobs)
