@@ -45,11 +45,9 @@ def ingredients(config: StudyConfig, planned: Sequence[Planned]) -> Ingredients:
     check_layers(config)
     runs = [one.config for one in planned if isinstance(one.config, TrainConfig)]
     starts = {run.pretrained: run for run in runs}
-    # Where runs are made there may be a GPU; here there need be none.
-    checked = {
-        start: prepare(resolve(replace(run, device="cpu"))) for start, run in starts.items()
-    }
-    facts = {start: setup.facts for start, setup in checked.items()}
+    # On the CPU: where runs are made there may be a GPU, here there need be none.
+    here = {start: resolve(replace(run, device="cpu")) for start, run in starts.items()}
+    facts = {start: prepare(run).facts for start, run in here.items()}
     protocol = json.loads(json.dumps(asdict(config.scale)))  # as it will be read back
     return Ingredients(
         protocol=protocol,
