@@ -42,6 +42,7 @@ from core.errors import InputError
 FACTORS = ("drop_rate", "lr", "weight_decay", "head_lr_factor")
 LOGARITHMIC = frozenset(FACTORS[1:])
 Labels = Int[np.ndarray, " N"]
+OPTIMISERS = ("powell", "lbfgs")
 NEGLIGIBLE = 1e-4  # share of the residual variance below which a variance counts as zero
 
 
@@ -180,15 +181,23 @@ def _groups(rows: pd.DataFrame) -> tuple[dict[str, Labels], tuple[str, ...]]:
 def _fit(
     frame: pd.DataFrame, terms: Sequence[str], random: Sequence[str]
 ) -> tuple[Any, list[str]]:
-    """The fit by restricted maximum likelihood, and what is wrong with it."""
+    """The fit by restricted maximum likelihood, and what is wrong with it.
+
+    The better one of two optimisers: each may stop short of the maximum where a variance is zero.
+    """
     formula = f"outcome ~ {' + '.join(terms)}"
     components = {name: f"0 + C({name})" for name in random}
     model = mixedlm(
         formula, frame, groups=np.ones(len(frame)), vc_formula=components, re_formula="0"
     )
+    found = [_maximised(model, optimiser) for optimiser in OPTIMISERS]
+    return max(found, key=lambda fitted: fitted[0].llf)
+
+
+def _maximised(model: Any, optimiser: str) -> tuple[Any, list[str]]:  # ruff: ignore[any-type]
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        fit = model.fit(reml=True, method=["lbfgs", "powell"])
+        fit = model.fit(reml=True, method=[optimiser])
     found = [] if fit.converged else ["the optimiser did not converge"]
     if any("Hessian" in str(w.message) for w in caught):
         found.append("the likelihood has no clear maximum where it stopped")
