@@ -191,7 +191,7 @@ def _fit(
         formula, frame, groups=np.ones(len(frame)), vc_formula=components, re_formula="0"
     )
     found = [_maximised(model, optimiser) for optimiser in OPTIMISERS]
-    return max(found, key=lambda fitted: fitted[0].llf)
+    return max(found, key=lambda fitted: np.nan_to_num(fitted[0].llf, nan=-np.inf))
 
 
 def _maximised(model: Any, optimiser: str) -> tuple[Any, list[str]]:  # ruff: ignore[any-type]

@@ -16,12 +16,11 @@ from typing import Any
 
 import joblib
 import torch
-from joblib.parallel import ParallelBackendBase
 
 from core.errors import InputError
 from finetuning.sweep.backends import Backend, extra
 from finetuning.sweep.config import BackendOptions
-from finetuning.sweep.processes import SILENT, Processes
+from finetuning.sweep.processes import Processes, environment
 from finetuning.sweep.slurm import Slurm
 from finetuning.sweep.tasks import Placed, Result, Task, death, has_begun
 
@@ -152,11 +151,10 @@ def _dask(scheduler: str | None, jobs: int) -> Generator[Dask]:
     logging.getLogger("distributed").setLevel(logging.WARNING)  # it tells of every worker
     local = {"n_workers": min(jobs, joblib.cpu_count()), "threads_per_worker": 1}
     where = {"address": scheduler} if scheduler else {**local, "dashboard_address": None}
-    given = dask.config.get(_ENVIRONMENT, {}).items()
-    limits = dict.fromkeys(ParallelBackendBase.MAX_NUM_THREADS_VARS, "1")
-    environment = {**dict(given - {_TRIMMING}), **limits, **SILENT}
+    given = dict(dask.config.get(_ENVIRONMENT, {}).items() - {_TRIMMING})
+    settings = {_DEATHS: 1, _ENVIRONMENT: given | environment(threads=1)}
     try:
-        with dask.config.set({_DEATHS: 1, _ENVIRONMENT: environment}):
+        with dask.config.set(settings):
             client = distributed.Client(**where)
     except (OSError, ValueError) as error:
         raise _unreachable("dask", scheduler, error) from error

@@ -22,7 +22,6 @@ from joblib.parallel import ParallelBackendBase
 from core.errors import InputError
 from finetuning.sweep.tasks import FAILURES, Placed, Result, Task, death
 
-SILENT = {"TQDM_DISABLE": "1"}  # environment of processes whose bars would be mixed
 _IDLE = 300.0  # seconds after which a process without a task gives its memory back
 
 
@@ -110,8 +109,7 @@ class _Process:
     """A process that is there when a task is begun, whatever became of the one before."""
 
     def __init__(self, threads: int) -> None:
-        limits = dict.fromkeys(ParallelBackendBase.MAX_NUM_THREADS_VARS, str(threads))
-        self.env = limits | SILENT
+        self.env = environment(threads)
         self.pool = self._pool()
 
     def _pool(self) -> ProcessPoolExecutor:
@@ -149,6 +147,12 @@ class _Process:
         """End it, whatever it is at, and have another one in its place."""
         self.pool.shutdown(kill_workers=True)
         self.pool = self._pool()
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Of a process that does tasks beside others, with so many threads: bars would be mixed."""
+    limits = dict.fromkeys(ParallelBackendBase.MAX_NUM_THREADS_VARS, str(threads))
+    return limits | {"TQDM_DISABLE": "1"}
 
 
 def _tell(level: int) -> None:
